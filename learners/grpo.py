@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,13 @@ import numpy as np
 
 from learners.cluster import Cluster
 from learners.config import Config, load_config
-from learners.environment import EnvironmentFault
+from learners.environment import EnvironmentFault, make
 from learners.evaluate import evaluate, summarise
 from learners.objectives import ALGORITHMS
 from learners.packing import pack
 from learners.preflight import check, choose_folder, placement
-from learners.report import Reporter, say
-from learners.types import Group
+from learners.report import Reporter, say, track
+from learners.types import Group, Trajectory
 from learners.warmup import tiny_policy
 
 
@@ -37,14 +39,18 @@ def train(config: Config, folder: Path) -> None:
     """One run, from the first policy to the last: see the module's docstring."""
     report = Reporter(folder)
     environment = config.environment()
-    summary: dict[str, Any] = {"env": environment.id, "seed": config.seed, "config": config.model_dump(mode="json")}
+    summary: dict[str, Any] = {
+        "env": environment.id,
+        "corpus": make(environment.id, environment.eval_kwargs).metadata.get("corpus"),
+        "seed": config.seed,
+        "config": config.model_dump(mode="json"),
+    }
     say(f"run {folder}")
-    with report.phase("warm_start", "warm start"):
+    with report.phase("warm_start"):
         model = str(tiny_policy(config, say)) if config.model == "tiny" else config.model
 
     done, state = find_checkpoint(folder) if config.resume else (0, {})
-    say("starting Ray, engines and trainers")
-    with report.phase("start", "starting"):
+    with report.phase("start", "starting Ray, engines and trainers"):
         cluster = Cluster(config, model)
     stages = environment.stages[state.get("stages_done", 0) :]
     with cluster:
@@ -60,8 +66,7 @@ def train(config: Config, folder: Path) -> None:
             """Evaluate and note the result under `em_<key>` and so on."""
             if config.eval_questions == 0 or f"em_{key}" in summary:
                 return
-            say(f"evaluating {key.replace('_', ' ')}")
-            with report.phase(f"evaluate_{key}", "evaluating"):
+            with report.phase(f"evaluate_{key}", f"evaluating {key.replace('_', ' ')}"):
                 metrics, episodes = evaluate(cluster, environment.id, kwargs, config.eval_questions)
             summary.update({f"{name}_{key}": values for name, values in metrics.items()})
             summary["questions"] = metrics["questions"]
@@ -76,21 +81,24 @@ def train(config: Config, folder: Path) -> None:
 
         assess("before", environment.eval_kwargs)
         say(f"training: {config.steps} steps of {config.prompts} questions x {config.group_size} episodes")
-        step = done
         try:
-            for step in range(done, config.steps):
-                with report.phase("train", f"step {step + 1}"):
-                    metrics = train_step(config, cluster, stages[0].kwargs if stages else environment.kwargs, step)
-                report.metrics(step, metrics)
-                if stages and metrics["reward"] >= stages[0].until:
-                    stages.pop(0)
-                    say("  next stage: " + json.dumps(stages[0].kwargs if stages else environment.kwargs))
-                say(line(step + 1, config.steps, metrics))
-                if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-                    checkpoint(step + 1)
+            for step in track(range(done, config.steps), "training"):
+                kwargs = stages[0].kwargs if stages else environment.kwargs
+                with report.phase("train"):
+                    rollout, metrics = roll_out(config, cluster, kwargs, step)
+                    with uninterrupted():
+                        metrics |= learn(config, cluster, rollout, step)
+                        done = step + 1
+                        report.metrics(step, metrics)
+                        say(line(done, config.steps, metrics))
+                        if stages and metrics["reward"] >= stages[0].until:
+                            stages.pop(0)
+                            say("  next stage: " + json.dumps(stages[0].kwargs if stages else environment.kwargs))
+                if done % config.checkpoint_every == 0 and done < config.steps:
+                    checkpoint(done)
         except KeyboardInterrupt:
             say(f"stopping: saving a checkpoint (go on with --resume --name {folder.name})")
-            checkpoint(step)
+            checkpoint(done)
             raise
         checkpoint(config.steps)
         assess("after", environment.eval_kwargs)
@@ -104,41 +112,60 @@ def train(config: Config, folder: Path) -> None:
     report.close()
 
 
-def train_step(config: Config, cluster: Cluster, env_kwargs: dict[str, Any], step: int) -> dict[str, float]:
-    """Rollout, advantages, one optimiser step, new weights to the engines. Returns the step's metrics."""
+def roll_out(
+    config: Config, cluster: Cluster, env_kwargs: dict[str, Any], step: int
+) -> tuple[list[Trajectory], dict[str, float]]:
+    """The step's episodes, and their metrics."""
     start = time.monotonic()
     # Question numbers run on through the environment's own order; a run's seed decides where in it they begin.
     first = config.seed * 1_000_003 + step * config.prompts
     seeds = [first + question for question in range(config.prompts) for _ in range(config.group_size)]
     rollout = cluster.collect(seeds, env_kwargs, config.temperature, hash_seed(config.seed, step))
-    rolled = time.monotonic()
+    trajectories = rollout.trajectories
+    result = summarise(trajectories)
+    result.pop("questions")
+    return trajectories, {
+        **{f"{metric}/{group}": value for metric, groups in result.items() for group, value in groups.items()},
+        "reward": float(np.mean([t.reward for t in trajectories])),
+        "tokens/episode": float(np.mean([len(t.ids) for t in trajectories])),
+        "tokens/sampled": sum(int(t.mask.sum()) for t in trajectories),
+        "tokens/over_length": float(np.mean([t.status == "length" for t in trajectories])),
+        "episodes/retried": rollout.retried,
+        "episodes/dropped": rollout.dropped,
+        "seconds/rollout": time.monotonic() - start,
+    }
 
+
+def learn(config: Config, cluster: Cluster, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
+    """Advantages, one optimiser step for each minibatch, new weights to the engines. Returns their metrics."""
+    start = time.monotonic()
     groups: dict[int, Group] = {}
-    for trajectory in rollout.trajectories:
+    for trajectory in trajectories:
         groups.setdefault(trajectory.seed, []).append(trajectory)
     # The questions come well mixed, so neighbours make a fair minibatch; groups are never parted.
     chunks = np.array_split(np.array(list(groups)), min(config.minibatches, len(groups)))
     updates = [update(config, cluster, [groups[seed] for seed in chunk.tolist()], step) for chunk in chunks]
-    tokens = sum(int(t.mask.sum()) for t in rollout.trajectories)
     trained = time.monotonic()
     cluster.publish(step + 1)
-
-    result = summarise(rollout.trajectories)
-    result.pop("questions")
     return {
-        **{f"{metric}/{group}": value for metric, groups in result.items() for group, value in groups.items()},
-        "reward": float(np.mean([t.reward for t in rollout.trajectories])),
         "groups_with_signal": sum(len({t.reward for t in group}) > 1 for group in groups.values()) / len(groups),
-        "tokens/episode": float(np.mean([len(t.ids) for t in rollout.trajectories])),
-        "tokens/sampled": tokens,
-        "tokens/over_length": float(np.mean([t.status == "length" for t in rollout.trajectories])),
-        "episodes/retried": rollout.retried,
-        "episodes/dropped": rollout.dropped,
         **{f"policy/{name}": float(np.mean([u[name] for u in updates])) for name in updates[0]},
-        "seconds/rollout": rolled - start,
-        "seconds/train": trained - rolled,
+        "seconds/train": trained - start,
         "seconds/weights": time.monotonic() - trained,
     }
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the end, so that no checkpoint is taken between an update and the count of it."""
+    pressed: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def update(config: Config, cluster: Cluster, groups: Sequence[Group], step: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,11 +40,25 @@ def check(config: Config) -> None:
             f"{torch.cuda.device_count()}; lower --engine.count and --trainer.count, take --preset tiny-cpu, "
             "or set RAY_ADDRESS to a cluster that has them"
         )
+    _check_cluster(os.environ.get("RAY_ADDRESS", ""))
     environment = config.environment()
     if not environment.id:
         raise ValueError("--env research: this preset names no environment of its own; give a gymnasium id")
     for kwargs in (environment.kwargs, environment.eval_kwargs, *(s.kwargs for s in environment.stages)):
         make(environment.id, environment.kwargs | kwargs).close()
+
+
+def _check_cluster(address: str) -> None:
+    """Ray itself waits a minute for a cluster that is not there, and then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # "", "auto" and "local" name no machine
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}); start it, or unset it"
+        ) from None
 
 
 def placement(config: Config) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 from torch.utils.tensorboard import SummaryWriter
 
 from learners.types import Trajectory
@@ -20,6 +21,13 @@ _console = Console(highlight=False, markup=False, soft_wrap=True)
 def say(text: str) -> None:
     """One line on standard output, at once."""
     _console.print(text)
+
+
+def track(steps: range, title: str) -> Iterator[int]:
+    """Go through steps, with a progress bar where the output is a terminal."""
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal) as progress:
+        yield from progress.track(steps, description=title, total=steps.stop, completed=steps.start)
 
 
 class Reporter:
@@ -33,11 +41,13 @@ class Reporter:
         self._history = folder / "metrics.jsonl"
 
     @contextmanager
-    def phase(self, name: str, title: str) -> Iterator[None]:
-        """Time a phase, with a spinner while it runs on a terminal."""
+    def phase(self, name: str, title: str | None = None) -> Iterator[None]:
+        """Time a phase; one with a title is announced, with a spinner while it runs on a terminal."""
         start = time.monotonic()
         try:
-            with _console.status(title):
+            if title:
+                say(title)
+            with _console.status(title) if title else nullcontext():
                 yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0) + time.monotonic() - start, 1)

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,7 @@ class Worker:
                     except EnvironmentFault as fault:  # an outage: ours to retry and to count
                         outages.append(fault)
                         counts["retried"] += 1
+                        await self._run(_abandon, env)
                         continue
                     self._idle[kwargs].append(env)
                     return trajectory
@@ -137,3 +139,9 @@ class Worker:
         with faults():
             step = env.step(action)
         return action, step, self._tokenizer.encode(step[0], add_special_tokens=False) if step[0] else []
+
+
+def _abandon(env: gym.Env[str, str]) -> None:
+    """Close an environment that has failed; it may well fail at that too."""
+    with suppress(Exception):
+        env.close()

@@ -44,8 +44,8 @@ def make_tokenizer(texts: Iterable[str], tags: Iterable[str], vocabulary: int) -
 def make_model(config: TinyConfig, tokenizer: Qwen2Tokenizer, max_length: int, seed: int) -> Qwen2ForCausalLM:
     """A Qwen2 model whose weights start out able to copy.
 
-    A policy that searches must first copy names it has never seen, which takes an induction circuit: a head that
-    looks one token back, and a later head that finds where the present token stood before and copies what followed
+    A policy that searches must first copy names it has never seen, which takes an induction circuit: heads that look
+    a token or two back, and later heads that find where the present tokens stood before and copy what followed
     (Olsson et al., 2022, arXiv 2209.11895). Both are rare in the usual initialisation and slow to form, so layers 0
     and 1 start as them; which copy to make, and when, is left to learning.
     """
@@ -74,33 +74,39 @@ def make_model(config: TinyConfig, tokenizer: Qwen2Tokenizer, max_length: int, s
         model.model.norm.weight.fill_(0.1)  # tied embeddings of size 1 would make logits of size 16
         first, second, *others = (layer.self_attn for layer in model.model.layers)
         mark = torch.nn.init.orthogonal_(torch.empty(config.hidden, config.hidden))
-        _look_one_back(first, angles, mark)
+        _look_back(first, angles, mark)
         _find_and_copy(second, angles, mark)
         for attention in others:
             attention.o_proj.weight.copy_(attention.v_proj.weight.T)
     return model.float()
 
 
-def _look_one_back(attention: Any, angles: Tensor, mark: Tensor, strength: float = 9.0) -> None:
-    """Every head attends to the token before and writes it, turned by `mark`, beside the present one."""
+def _look_back(attention: Any, angles: Tensor, mark: Tensor, strength: float = 9.0) -> None:
+    """Half of the heads attend one token back, half two, and write half of it, turned by `mark`, beside the present."""
     attention.q_proj.weight.mul_(0.1)
     attention.k_proj.weight.mul_(0.1)
-    # Query and key are constants; turning the query back by one position makes their product largest there.
+    # Query and key are constants; turning the query back by some positions makes their product largest there.
     ones = torch.ones(len(angles)) * strength
     heads = attention.q_proj.bias.numel() // (2 * len(angles))
-    attention.q_proj.bias.copy_(torch.cat([ones * torch.cos(angles), -ones * torch.sin(angles)]).repeat(heads))
+    turned = [torch.cat([ones * torch.cos(n * angles), -ones * torch.sin(n * angles)]) for n in (1, 2)]
+    attention.q_proj.bias.copy_(torch.cat([turned[head >= heads // 2] for head in range(heads)]))
     attention.k_proj.bias.copy_(torch.cat([ones, torch.zeros(len(angles))]).repeat(heads))
-    attention.v_proj.weight.copy_(torch.eye(len(mark)))
+    half = torch.eye(len(mark))[: len(mark) // 2]
+    attention.v_proj.weight.copy_(torch.cat([half, half]))
     attention.o_proj.weight.copy_(mark)
 
 
-def _find_and_copy(attention: Any, angles: Tensor, mark: Tensor, gain: float = 0.19, copy: float = 2.5) -> None:
-    """Every head matches the present token with what `mark` says stood before each key, and copies the key's token."""
+def _find_and_copy(
+    attention: Any, angles: Tensor, mark: Tensor, gain: float = 0.16, context: float = 0.6, copy: float = 2.5
+) -> None:
+    """Every head looks where the present token stood before, best after the same token as now, and copies the next."""
     slow = (angles < 0.01).float().repeat(2)  # pairs that turn too slowly for distance to blur the match
     rows = slow.repeat(attention.q_proj.bias.numel() // len(slow))[:, None]
-    probe = torch.randn_like(attention.q_proj.weight) * gain * rows
-    attention.q_proj.weight.copy_(probe)
-    attention.k_proj.weight.copy_(probe @ mark.T)
+    one_back, two_back = mark.T.split(len(mark) // 2)  # each reads what `_look_back` wrote
+    now = torch.eye(len(mark))[: len(one_back)]
+    last, before = torch.randn(2, len(mark), len(one_back)) * gain * rows
+    attention.q_proj.weight.copy_(last @ now + context * before @ one_back)
+    attention.k_proj.weight.copy_(last @ one_back + context * before @ two_back)
     basis = torch.nn.init.orthogonal_(torch.empty_like(mark)) * copy
     attention.v_proj.weight.copy_(basis)
     attention.o_proj.weight.copy_(basis.T)

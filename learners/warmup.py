@@ -21,6 +21,7 @@ from learners.config import Config
 from learners.environment import EnvironmentFault, make
 from learners.packed_model import ATTENTION, token_logprobs
 from learners.packing import pack
+from learners.report import track
 from learners.tiny import make_model, make_tokenizer, save
 from learners.trainer import replace_folder
 from learners.transcript import Transcript
@@ -28,7 +29,7 @@ from learners.types import Completion, Trajectory
 
 _TOKENIZER_EPISODES = 2_000
 _TAG = re.compile(r"</?\w+>|\\\w+\{")  # <search>, </search>, \boxed{
-_VERSION = 1  # raise when the same configuration would give another policy
+_VERSION = 3  # raise when the same configuration would give another policy
 
 
 def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
@@ -68,7 +69,7 @@ def _warm_up(config: Config, folder: Path, say: Callable[[str], None]) -> None:
     parameters = sum(p.numel() for p in model.parameters())
     say(f"warm start: {parameters / 1e6:.1f}M parameters, {len(tokenizer)} tokens, imitating a random agent")
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    for step in range(settings.steps):
+    for step in track(range(settings.steps), "warm start"):
         # Up over 20 steps, level, then down over the last third.
         rate = settings.learning_rate * min(1, (step + 1) / 20, (settings.steps - step) / (0.3 * settings.steps))
         for group in optimizer.param_groups:

@@ -84,7 +84,11 @@ class ReSearchEnv(gym.Env[str, str]):
         self._dataset = _dataset(self.settings.dataset, options)
         self._questions = _questions(self.settings.dataset, options, self.settings.split, self.settings.hops)
         self._open_retriever = lambda: _retriever(self.settings.dataset, options, self.settings.corpus)
-        self.metadata = {**type(self).metadata, "stop": list(self.protocol.stop)}
+        self.metadata = {
+            **type(self).metadata,
+            "stop": list(self.protocol.stop),
+            "corpus": _corpus(self.settings.dataset, options, self.settings.corpus),
+        }
         self._turns = RandomTurns(self.protocol)
         self.observation_space = Prose()
         self.action_space = Prose(sampler=self._turns.sample)
@@ -284,6 +288,14 @@ def _retriever(name: str, options: str, corpus: str) -> Retriever:
 
     pool = _dataset(name, options)
     return open_or_build(home() / "indexes", pool.name, pool.fingerprint, pool.passages, pool.num_passages)
+
+
+def _corpus(name: str, options: str, corpus: str) -> dict[str, Any]:
+    """What is searched, for the record: name, number of passages, hash of what they are made from."""
+    if corpus == "none":
+        return {"name": NoRetriever.name, "passages": 0, "hash": None}
+    pool = _dataset(name, options)
+    return {"name": pool.name, "passages": pool.num_passages, "hash": pool.fingerprint}
 
 
 _ids: dict[int, tuple[Sequence[Question], dict[str, int]]] = {}

@@ -46,14 +46,19 @@ class Prose(Space[str]):
 _NAME = re.compile(r"\b[^\W\d_a-z][\w'’-]*(?: [^\W\d_a-z][\w'’-]*)*")
 _SENTENCE = re.compile(r"(?<=[.?!])\s+|\n+")
 _LEAD_WORDS = 2
+_WORD = re.compile(r"\b[a-z]+\b")
+_STOP_WORDS = {
+    "a", "an", "and", "are", "by", "did", "do", "does", "for", "from", "has", "have", "in", "is", "of", "on", "that",
+    "the", "to", "was", "were", "what", "when", "where", "which", "who", "whom", "whose", "how", "with",
+}  # fmt: skip
 
 
 class RandomTurns:
     """Draws well-formed turns at random: what `action_space.sample()` gives, and so the random agent.
 
-    A turn thinks of a random name among what was read so far and the two words that lead up to it there ("born in
-    Lundor Quay"), then searches for that name or answers with it; names searched before are not taken again. It
-    knows nothing about which name matters.
+    A turn thinks of a random content word of the question, then of a random name among what was read so far with
+    the two words that lead up to it there ("mayor born in Lundor Quay"), and searches for that name or answers with
+    it; names searched before are not taken again. It knows nothing about which word or name matters.
     """
 
     ANSWER_RATE = 0.3
@@ -78,11 +83,13 @@ class RandomTurns:
         newest = rng.random() < 0.5
         mentions = self._mentions(self._texts[-1:] if newest else self._texts) or self._mentions(self._texts)
         before, name = mentions[int(rng.integers(len(mentions)))] if mentions else ([], "nothing")
-        clause = " ".join([*before, name])
+        words = [word for word in _WORD.findall(self._texts[0]) if word not in _STOP_WORDS]
+        asked = words[int(rng.integers(len(words)))] if words else ""
+        thought = " ".join([asked, *before, name]).strip()
         if len(self._texts) > 1 and rng.random() < self.ANSWER_RATE:
-            return self._protocol.answer_turn(clause, name)
+            return self._protocol.answer_turn(thought, name)
         self._searched.add(name)
-        return self._protocol.search_turn(clause, name)
+        return self._protocol.search_turn(thought, name)
 
     def _mentions(self, texts: list[str]) -> list[tuple[list[str], str]]:
         return [mention for text in texts for mention in _mentions(text) if mention[1] not in self._searched]

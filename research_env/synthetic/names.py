@@ -70,13 +70,13 @@ def shuffle(items: list, rng: Random) -> None:
 def make_names(kind: str, count: int, rng: Random) -> list[str]:
     """`count` distinct names of one kind, of two words each. Up to 500,000 of a kind."""
     forms = {
-        "person": _words(*_SHORT)[:400],
+        "person": _words(*_SHORT)[:160],
         "place": PLACE_FORMS,
         "work": WORK_FORMS,
         "organisation": ORGANISATION_FORMS,
     }[kind]
     # Stems enough that the names fill at most half of the combinations, and no more: namesakes are wanted.
-    size = max(600, -(-2 * count // len(forms)))
+    size = max(400, -(-2 * count // len(forms)))
     stems = _words(*_LONG)
     stems = (stems if size <= len(stems) else stems + _words(*_LONGER))[:size]
     first, second = (forms, stems) if kind in ("person", "work") else (stems, forms)
