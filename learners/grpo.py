@@ -150,6 +150,8 @@ def learn(config: Config, cluster: Cluster, trajectories: Sequence[Trajectory], 
     return {
         "groups_with_signal": sum(len({t.reward for t in group}) > 1 for group in groups.values()) / len(groups),
         **{f"policy/{name}": float(np.mean([u[name] for u in updates])) for name in updates[0]},
+        # Until the first update both are the same policy: what is left is how far engine and trainer disagree.
+        "policy/engine_gap": updates[0]["ratio_gap"],
         "seconds/train": trained - start,
         "seconds/weights": time.monotonic() - trained,
     }

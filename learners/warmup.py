@@ -29,7 +29,7 @@ from learners.types import Completion, Trajectory
 
 _TOKENIZER_EPISODES = 2_000
 _TAG = re.compile(r"</?\w+>|\\\w+\{")  # <search>, </search>, \boxed{
-_VERSION = 3  # raise when the same configuration would give another policy
+_VERSION = 4  # raise when the same configuration would give another policy
 
 
 def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:

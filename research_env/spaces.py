@@ -56,9 +56,9 @@ _STOP_WORDS = {
 class RandomTurns:
     """Draws well-formed turns at random: what `action_space.sample()` gives, and so the random agent.
 
-    A turn thinks of a random content word of the question, then of a random name among what was read so far with
-    the two words that lead up to it there ("mayor born in Lundor Quay"), and searches for that name or answers with
-    it; names searched before are not taken again. It knows nothing about which word or name matters.
+    A turn thinks of a random content word of the question, then of a random name in the newest text with the two
+    words that lead up to it there ("mayor born in Lundor Quay"), and searches for that name or answers with it;
+    names searched before are not taken again. It knows nothing about which word or name matters.
     """
 
     ANSWER_RATE = 0.3
@@ -79,9 +79,7 @@ class RandomTurns:
 
     def sample(self, rng: np.random.Generator) -> str:
         """One turn. Texts are scanned here and not when read, so that episodes which never sample pay nothing."""
-        # Half of the time about the newest text, so that long episodes still look at what they found.
-        newest = rng.random() < 0.5
-        mentions = self._mentions(self._texts[-1:] if newest else self._texts) or self._mentions(self._texts)
+        mentions = self._mentions(self._texts[-1:]) or self._mentions(self._texts)
         before, name = mentions[int(rng.integers(len(mentions)))] if mentions else ([], "nothing")
         words = [word for word in _WORD.findall(self._texts[0]) if word not in _STOP_WORDS]
         asked = words[int(rng.integers(len(words)))] if words else ""
