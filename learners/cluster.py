@@ -74,17 +74,26 @@ class RolloutActor:
 class TrainerActor:
     """A trainer rank as a Ray actor."""
 
-    def __init__(self, config: Config, model: str, rank: int, rendezvous: str) -> None:
+    def __init__(self, config: Config, model: str, rank: int) -> None:
+        self._config, self._model, self._rank = config, model, rank
+
+    def address(self) -> str:
+        """Where the other ranks find this one."""
+        return f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
+
+    def start(self, rendezvous: str) -> None:
+        """Meet the other ranks and load the policy."""
+        config = self._config
         if config.trainer.count > 1:
             import torch.distributed
 
             backend = "nccl" if config.trainer.device == "cuda" else "gloo"
             torch.distributed.init_process_group(
-                backend, init_method=rendezvous, rank=rank, world_size=config.trainer.count
+                backend, init_method=rendezvous, rank=self._rank, world_size=config.trainer.count
             )
         from learners.trainer import Trainer
 
-        self._trainer = Trainer(config, model, rank)
+        self._trainer = Trainer(config, self._model, self._rank)
 
     def call(self, method: str, *args: Any) -> Any:
         """Call a method of `Trainer`."""
@@ -117,15 +126,17 @@ class Cluster:
             runtime_env={"env_vars": _environment(config.engine.threads)},
         )  # fmt: skip
         self.workers = [rollout.remote(config, model, number) for number in range(config.engine.count)]
+        starting = [worker.start.remote() for worker in self.workers]
         self.trainers = []
         if trainers:
             trainer = ray.remote(TrainerActor).options(
                 num_cpus=0, num_gpus=float(config.trainer.device == "cuda"),
                 runtime_env={"env_vars": _environment(config.trainer.threads)},
             )  # fmt: skip
-            rendezvous = f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
-            self.trainers = [trainer.remote(config, model, rank, rendezvous) for rank in range(config.trainer.count)]
-        ray.get([worker.start.remote() for worker in self.workers])
+            self.trainers = [trainer.remote(config, model, rank) for rank in range(config.trainer.count)]
+            rendezvous = ray.get(self.trainers[0].address.remote())
+            starting += [trainer.start.remote(rendezvous) for trainer in self.trainers]
+        ray.get(starting)
 
     def collect(self, seeds: Sequence[int], env_kwargs: dict[str, Any], temperature: float, seed: int) -> Rollout:
         """Play an episode for each seed, spread over the workers; a group stays with one worker's cache."""
@@ -158,12 +169,12 @@ class Cluster:
         ray.get([worker.update_weights.remote(weights, version) for worker in self.workers])
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """See `Trainer.save`."""
-        ray.get([trainer.call.remote("save", folder, state) for trainer in self.trainers])
+        """See `Trainer.save`. Trainers run in folders of their own; on several machines all must see this one."""
+        ray.get([trainer.call.remote("save", folder.resolve(), state) for trainer in self.trainers])
 
     def load(self, folder: Path) -> None:
         """See `Trainer.load`."""
-        ray.get([trainer.call.remote("load", folder) for trainer in self.trainers])
+        ray.get([trainer.call.remote("load", folder.resolve()) for trainer in self.trainers])
 
     def close(self) -> None:
         """Stop engines, then Ray."""
@@ -179,10 +190,10 @@ class Cluster:
 
 
 def _emptied(batch: Batch) -> Batch:
-    """A batch over which there is nothing to learn: keeps the ranks in step."""
-    zeros = np.zeros_like(batch.mask)
-    zeros[1] = True  # one position, so that the model runs; its advantage and weight in the sums are nought
-    return Batch(batch.ids, batch.lengths, zeros, batch.logprobs * 0, batch.advantages * 0)
+    """The batch's first trajectory with nothing in it to learn from: the model runs, and the ranks stay in step."""
+    size = int(batch.lengths[0])
+    nothing = np.zeros(size, bool)
+    return Batch(batch.ids[:size], batch.lengths[:1], nothing, batch.logprobs[:size], batch.advantages[:size])
 
 
 def _free_port() -> int:

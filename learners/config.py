@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -163,7 +165,7 @@ class Config(BaseSettings):
     """Bound of the probability ratio."""
     kl: float = Field(0.001, ge=0)
     """Coefficient of the k3 KL term to the first policy; 0 needs no reference model."""
-    final_kl: float | None = Field(None, ge=0)
+    final_kl: float | None = Field(None, gt=0)
     """The coefficient at the last step, reached geometrically; None keeps it."""
     search_cost: float = Field(0.0, ge=0)
     """Reward taken for each search an episode makes (the environment must report `searches`)."""
@@ -191,13 +193,14 @@ class Config(BaseSettings):
         )
 
     _toml: ClassVar[list[Path]] = []
+    _saved: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         tomls = [TomlConfigSettingsSource(settings_cls, path) for path in reversed(cls._toml)]
-        return (init_settings, *tomls)
+        return (init_settings, InitSettingsSource(settings_cls, cls._saved), *tomls)
 
 
 def preset_path(name: str) -> Path:
@@ -247,10 +250,29 @@ def load_config(arguments: Sequence[str]) -> Config:
     files = [preset_path(chosen["preset"])] + ([Path(chosen["config"])] if chosen["config"] else [])
     for file in files:
         read_toml(file)  # for its clear errors
-    Config._toml = files
+    Config._toml, Config._saved = files, {}
     try:
-        return CliApp.run(Config, cli_args=list(arguments), cli_exit_on_error=True)
+        config = CliApp.run(Config, cli_args=list(arguments), cli_exit_on_error=True)
+        Config._saved = saved_config(config)
+        if not Config._saved:
+            return config
+        resumed = CliApp.run(Config, cli_args=list(arguments), cli_exit_on_error=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{place} = {first['input']!r}: {first['msg']}") from None
+
+    for name in ("seed", "model", "tiny", "warmup"):
+        now, then = resumed.model_dump(mode="json")[name], Config._saved[name]
+        if now != then:
+            raise ValueError(f"--resume: the run began with {name} = {then}, another policy than {now}; leave it out")
+    return resumed
+
+
+def saved_config(config: Config) -> dict[str, Any]:
+    """The settings that a run to be resumed was started with; those of the command line still override them."""
+    path = config.runs / (config.name or "") / "checkpoint" / "state.json"
+    if not config.resume or not path.exists():
+        return {}
+    saved: dict[str, Any] = json.loads(path.read_text())["config"]
+    return {name: value for name, value in saved.items() if name not in {"resume", "dry_run", "runs", "name"}}

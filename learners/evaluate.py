@@ -94,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ["--preset", options.preset, "--env", options.env, "--eval-env-kwargs", options.env_kwargs]
         )
         environment = config.environment()
-        make(environment.id, environment.eval_kwargs)
+        make(environment.id, environment.eval_kwargs).close()
+        if options.json and not options.json.resolve().parent.is_dir():
+            raise ValueError(f"--json {options.json}: there is no such folder")
     except (ValueError, EnvironmentFault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -52,11 +52,15 @@ def train(config: Config, folder: Path) -> None:
     done, state = find_checkpoint(folder) if config.resume else (0, {})
     with report.phase("start", "starting Ray, engines and trainers"):
         cluster = Cluster(config, model)
+    results: dict[str, Any] = {}
     stages = environment.stages[state.get("stages_done", 0) :]
     with cluster:
-        if done:
+        if not config.resume:
+            report.restart()
+        else:
             cluster.load(folder / "checkpoint")
-            summary |= state["summary"]
+            # A run that goes on past its old end is evaluated again there.
+            results = {k: v for k, v in state["results"].items() if done >= config.steps or "_after" not in k}
             report.seconds |= state["seconds"]
             report.history(before=done)
             say(f"resuming after step {done}")
@@ -64,25 +68,29 @@ def train(config: Config, folder: Path) -> None:
 
         def assess(key: str, kwargs: dict[str, Any]) -> None:
             """Evaluate and note the result under `em_<key>` and so on."""
-            if config.eval_questions == 0 or f"em_{key}" in summary:
+            if config.eval_questions == 0 or f"em_{key}" in results:
                 return
             with report.phase(f"evaluate_{key}", f"evaluating {key.replace('_', ' ')}"):
                 metrics, episodes = evaluate(cluster, environment.id, kwargs, config.eval_questions)
-            summary.update({f"{name}_{key}": values for name, values in metrics.items()})
-            summary["questions"] = metrics["questions"]
+            results.update({f"{name}_{key}": values for name, values in metrics.items()})
+            results["questions"] = metrics["questions"]
             report.episodes(key, episodes)
             report.transcripts(key, episodes)
             say(f"  EM by hops {shown(metrics['em'])}, searches {shown(metrics['searches'])}")
+            checkpoint(done)
 
         def checkpoint(step: int) -> None:
             passed = len(environment.stages) - len(stages)
-            state = {"step": step, "stages_done": passed, "summary": summary, "seconds": report.seconds}
-            cluster.save(folder / "checkpoint", json.loads(json.dumps(state, default=str)))
+            state = {
+                "step": step, "stages_done": passed, "results": results, "seconds": report.seconds,
+                "config": config.model_dump(mode="json"),
+            }  # fmt: skip
+            cluster.save(folder / "checkpoint", state)
 
         assess("before", environment.eval_kwargs)
         say(f"training: {config.steps} steps of {config.prompts} questions x {config.group_size} episodes")
         try:
-            for step in track(range(done, config.steps), "training"):
+            for step in track(range(done, max(done, config.steps)), "training"):
                 kwargs = stages[0].kwargs if stages else environment.kwargs
                 with report.phase("train"):
                     rollout, metrics = roll_out(config, cluster, kwargs, step)
@@ -96,15 +104,15 @@ def train(config: Config, folder: Path) -> None:
                             say("  next stage: " + json.dumps(stages[0].kwargs if stages else environment.kwargs))
                 if done % config.checkpoint_every == 0 and done < config.steps:
                     checkpoint(done)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EnvironmentFault):
             say(f"stopping: saving a checkpoint (go on with --resume --name {folder.name})")
             checkpoint(done)
             raise
-        checkpoint(config.steps)
+        checkpoint(done)
         assess("after", environment.eval_kwargs)
         if environment.blind_kwargs:
             assess("after_no_search", environment.blind_kwargs)
-        checkpoint(config.steps)
+    summary |= results
     summary["seconds"] = report.seconds | {"total": round(sum(report.seconds.values()), 1)}
     summary["versions"] = versions()
     report.summary(summary)
@@ -253,18 +261,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = choose_folder(config)
         if config.resume:
             find_checkpoint(folder)
+        if config.dry_run:
+            say(config.model_dump_json(indent=2))
+            say(placement(config))
         check(config)
     except (ValueError, EnvironmentFault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     if config.dry_run:
-        say(config.model_dump_json(indent=2))
-        say(placement(config))
         return 0
     try:
         train(config, folder)
     except KeyboardInterrupt:
         return 130
+    except EnvironmentFault as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     say(str(folder))
     return 0
 

@@ -21,10 +21,9 @@ def group_advantages(rewards: Sequence[float]) -> np.ndarray:
         the code of ReSearch.
     """
     r = np.asarray(rewards, np.float32)
-    spread = r.std(ddof=1) if len(r) > 1 else np.float32(0)
-    if spread == 0:
+    if r.max() == r.min():
         return np.zeros_like(r)
-    return (r - r.mean()) / (spread + np.float32(1e-6))
+    return (r - r.mean()) / (r.std(ddof=1) + np.float32(1e-6))
 
 
 def clipped_loss(logprobs: Tensor, behaviour: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:

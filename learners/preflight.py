@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig
 
 from learners.config import Config
+from learners.engines import ENGINES
 from learners.environment import make
 from learners.objectives import ALGORITHMS
 
@@ -23,6 +25,13 @@ def check(config: Config) -> None:
     """
     if config.algorithm not in ALGORITHMS:
         raise ValueError(f"--algorithm {config.algorithm} is unknown; known: {', '.join(ALGORITHMS)}")
+    if config.engine.kind not in ENGINES and ":" not in config.engine.kind:
+        raise ValueError(f"--engine.kind {config.engine.kind} is unknown; known: {', '.join(ENGINES)}, or module:Class")
+    if config.model != "tiny":
+        try:
+            AutoConfig.from_pretrained(config.model)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--model {config.model}: {str(error).splitlines()[0]}") from None
     if config.engine.kind == "vllm" and find_spec("vllm") is None:
         raise ValueError(
             "--engine.kind vllm: vLLM is not installed; pip install 'research-gym[cpu]' (or [gpu]), "
@@ -74,7 +83,7 @@ def placement(config: Config) -> str:
 
 
 def choose_folder(config: Config) -> Path:
-    """The run's folder: `runs/<name>`, or the next free `runs/<env>-<number>`.
+    """The run's folder: `runs/<name>`, or the next free `runs/<preset>-<number>`.
 
     Raises:
         ValueError: the name is taken, or `resume` was asked for without a name.
@@ -83,9 +92,10 @@ def choose_folder(config: Config) -> Path:
         raise ValueError("--resume: say which run with --name NAME")
     if config.name:
         folder = config.runs / config.name
-        if folder.exists() and not config.resume:
+        begun = (folder / "checkpoint").exists() or (folder / "checkpoint.old").exists()
+        if begun and not config.resume:
             raise ValueError(
-                f"--name {config.name}: {folder} exists; add --resume to continue it, or take another name"
+                f"--name {config.name}: {folder} holds a run; add --resume to continue it, or take another name"
             )
         return folder
     number, preset = 1, Path(config.preset).name.removesuffix(".toml")

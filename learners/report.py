@@ -71,6 +71,11 @@ class Reporter:
             self._history.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
+    def restart(self) -> None:
+        """Forget what a run that never reached its first checkpoint left here."""
+        for name in ("metrics.jsonl", "episodes.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+
     def episodes(self, phase: str, trajectories: Sequence[Trajectory]) -> None:
         """Append episodes to `episodes.jsonl`."""
         with (self.folder / "episodes.jsonl").open("a") as file:

@@ -73,13 +73,15 @@ class Worker:
         async def episode(number: int, seed: int) -> Trajectory | None:
             for _ in range(1 + self._max_retries):
                 async with self._room:
-                    env = await self._run(self._take, kwargs)
+                    env = None
                     try:
+                        env = await self._run(self._take, kwargs)
                         trajectory = await self._play(env, seed, temperature, sampling_seed + number * 1_000)
                     except EnvironmentFault as fault:  # an outage: ours to retry and to count
                         outages.append(fault)
                         counts["retried"] += 1
-                        await self._run(_abandon, env)
+                        if env is not None:
+                            await self._run(_abandon, env)
                         continue
                     self._idle[kwargs].append(env)
                     return trajectory

@@ -32,7 +32,11 @@ class Trainer:
     """One rank of the trainer. Every method is called on every rank, with the rank's own batches."""
 
     def __init__(self, config: Config, model: str, rank: int = 0) -> None:
-        """Load the policy, and where `config.kl` asks for one the reference policy, from `model`."""
+        """Load the policy, and where `config.kl` asks for one the reference policy, from `model`.
+
+        The policy's weights are float32 whatever `trainer.dtype` says, which is the precision of its arithmetic: a
+        step of 1e-6 is lost in a bfloat16 weight. The reference is never updated and is kept in `trainer.dtype`.
+        """
         self.config, self.rank = config, rank
         settings = config.trainer
         dtype = getattr(torch, settings.dtype)
@@ -40,24 +44,31 @@ class Trainer:
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
         self.tokenizer = AutoTokenizer.from_pretrained(model)
-        self.policy = self._shard(load_model(model, dtype, settings.device))
+        self.policy = self._shard(load_model(model, torch.float32, settings.device), dtype)
         self.policy.train()
         self.reference = None
         if config.kl > 0:
-            self.reference = self._shard(load_model(model, dtype, settings.device)).eval().requires_grad_(False)
+            self.reference = self._shard(load_model(model, dtype, settings.device), dtype).eval().requires_grad_(False)
         self._loss = ALGORITHMS[config.algorithm].loss
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
         )
 
-    def _shard(self, model: Any) -> Any:
+    def _shard(self, model: Any, dtype: torch.dtype) -> Any:
         if self.config.trainer.count > 1:
-            from torch.distributed.fsdp import fully_shard
+            from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+            precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
             for layer in model.model.layers:
-                fully_shard(layer)
-            fully_shard(model)
+                fully_shard(layer, mp_policy=precision)
+            fully_shard(model, mp_policy=precision)
         return model
+
+    def _logprobs(self, model: Any, batch: Batch) -> Tensor:
+        settings = self.config.trainer
+        alone = settings.count == 1 and settings.dtype != "float32"  # sharded models cast by themselves
+        with torch.autocast(settings.device, getattr(torch, settings.dtype), enabled=alone):
+            return token_logprobs(model, batch, self.config.temperature)
 
     def step(self, batches: Sequence[Batch], tokens: int, learning_rate: float, kl: float) -> dict[str, float]:
         """One optimiser step over the rank's batches.
@@ -74,7 +85,7 @@ class Trainer:
         """
         sums = torch.zeros(5, dtype=torch.float64)
         for batch in batches:
-            logprobs = token_logprobs(self.policy, batch, self.config.temperature)
+            logprobs = self._logprobs(self.policy, batch)
             behaviour, advantages = (
                 torch.tensor(values[batch.mask], device=logprobs.device)
                 for values in (batch.logprobs, batch.advantages)
@@ -83,7 +94,7 @@ class Trainer:
             divergence = torch.zeros_like(logprobs)
             if self.reference is not None:
                 with torch.no_grad():
-                    reference = token_logprobs(self.reference, batch, self.config.temperature)
+                    reference = self._logprobs(self.reference, batch)
                 divergence = k3(logprobs, reference)
             total = (loss + kl * divergence).sum() / tokens
             # FSDP takes the mean over ranks; the global mean over tokens is their sum.
@@ -101,7 +112,7 @@ class Trainer:
     @torch.no_grad()
     def logprobs(self, batch: Batch) -> np.ndarray:
         """Log-probability of each token in `batch.mask`, `[N]` nats."""
-        return token_logprobs(self.policy, batch, self.config.temperature).float().cpu().numpy()
+        return self._logprobs(self.policy, batch).float().cpu().numpy()
 
     def weights(self) -> dict[str, np.ndarray]:
         """The policy's weights under their Hugging Face names, on rank 0; nothing on the others."""

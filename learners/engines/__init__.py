@@ -30,4 +30,4 @@ ENGINES: dict[str, str] = {
     "vllm": "learners.engines.vllm:VllmEngine",
     "transformers": "learners.engines.transformers:TransformersEngine",
 }
-"""Engine name -> `module:Class`, called with `(EngineConfig, model folder)`."""
+"""Engine name -> `module:Class`, called with `(EngineConfig, model folder, seed=…)`."""

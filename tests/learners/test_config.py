@@ -81,6 +81,9 @@ def test_every_preset_can_be_read(name: str) -> None:
         (["--resume"], ["--resume", "--name"]),
         (["--resume", "--name", "taken"], ["--resume", "taken", "checkpoint"]),
         (["--resume", "--name", "absent"], ["--resume", "absent"]),
+        (["--engine.kind", "typo"], ["--engine.kind", "typo", "vllm"]),
+        (["--model", "no/such/folder"], ["--model", "no/such/folder"]),
+        (["--tiny.layers", "1"], ["tiny.layers", "1"]),
         (["--env", "NoSuch-v0"], ["NoSuch"]),
         (["--env", "no_such_module:NoSuch-v0"], ["no_such_module"]),
         (["--env", "CartPole-v1"], ["CartPole-v1", "texts"]),
@@ -96,7 +99,7 @@ def test_a_wrong_argument_is_one_line_that_names_it(
     """Before any work: the training itself must not be reached."""
     monkeypatch.setattr(grpo, "train", lambda *_: pytest.fail("training began"))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    (tmp_path / "runs" / "taken" / "checkpoint").mkdir(parents=True)
     assert grpo.main(arguments) == 2
     out, err = capsys.readouterr()
     lines = err.strip().splitlines()
@@ -202,3 +205,16 @@ def test_runs_are_numbered(tmp_path: Path) -> None:
 def test_a_preset_from_elsewhere_still_runs_in_the_folder_of_runs(toml: Path, tmp_path: Path) -> None:
     folder = choose_folder(load_config(["--preset", str(toml), "--runs", str(tmp_path / "runs")]))
     assert folder.parent == tmp_path / "runs"
+
+
+def test_a_resumed_run_keeps_its_settings_but_for_the_command_lines(tmp_path: Path) -> None:
+    began = load_config(["--seed", "3", "--prompts", "5", "--trainer.learning-rate", "0.5", "--runs", str(tmp_path)])
+    folder = tmp_path / "one" / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps({"step": 2, "config": began.model_dump(mode="json")}))
+    resume = ["--runs", str(tmp_path), "--name", "one", "--resume"]
+    config = load_config([*resume, "--prompts", "6"])
+    assert (config.seed, config.prompts, config.trainer.learning_rate, config.resume) == (3, 6, 0.5, True)
+    assert config.environment() == began.environment()
+    with pytest.raises(ValueError, match="seed = 3"):
+        load_config([*resume, "--seed", "4"])

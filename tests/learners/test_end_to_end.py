@@ -223,11 +223,12 @@ def test_an_interrupted_run_is_resumed(machine: Machine) -> None:
 
     done, state = grpo.find_checkpoint(machine.runs / "stopped")
     assert done >= 3
-    out = machine.run("learners.grpo", *arguments, "--steps", str(done + 2), "--resume")
+    again = ["--runs", str(machine.runs), "--name", "stopped", "--steps", str(done + 2), "--resume"]
+    out = machine.run("learners.grpo", *again)  # every other setting is the run's own
     assert f"resuming after step {done}" in out
     finished = Finished(machine.runs / "stopped", out)
     assert [row["step"] for row in finished.metrics()] == list(range(done + 2))
-    assert finished.summary()["em_before"] == state["summary"]["em_before"]
+    assert finished.summary()["em_before"] == state["results"]["em_before"]
     assert "em_after" in finished.summary()
     assert machine.survivors() == []
 

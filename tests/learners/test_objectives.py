@@ -33,7 +33,7 @@ def test_group_advantages(rewards: list[float], expected: list[float]) -> None:
     np.testing.assert_allclose(advantages, expected, atol=5e-6)
 
 
-@given(st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=2, max_size=16))
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.5, 6 / 7, 1.0]), min_size=2, max_size=16))
 def test_group_advantages_are_standardised(rewards: list[float]) -> None:
     advantages = group_advantages(rewards)
     if len(set(rewards)) == 1:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from learners.cluster import _emptied
 from learners.config import Config
 from learners.grpo import load_config
 from learners.packing import pack
@@ -197,3 +198,22 @@ def test_a_checkpoint_is_a_hugging_face_folder(
         np.testing.assert_array_equal(model.state_dict()[name].numpy(), array)
     loaded, original = (AutoTokenizer.from_pretrained(f) for f in (tmp_path / "checkpoint", tiny_folder))
     assert loaded.encode("<search> Varn </search>") == original.encode("<search> Varn </search>")
+
+
+def test_an_empty_share_keeps_the_ranks_in_step_and_teaches_nothing(
+    tiny_folder: Path, config: Config, batches: list[Batch]
+) -> None:
+    one, two = Trainer(config, str(tiny_folder)), Trainer(config, str(tiny_folder))
+    metrics = one.step(batches, tokens(batches), RATE, KL)
+    assert two.step([*batches, _emptied(batches[0])], tokens(batches), RATE, KL) == metrics
+    assert all(torch.equal(a, b) for a, b in zip(one.policy.parameters(), two.policy.parameters(), strict=True))
+
+
+def test_bfloat16_arithmetic_loses_no_small_step(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
+    """A learning rate of 1e-6 moves every float32 weight that has a gradient; bfloat16 weights would stand still."""
+    trainer = Trainer(config.model_copy(update={"trainer": config.trainer.model_copy(update={"dtype": "bfloat16"})}),
+                      str(tiny_folder))  # fmt: skip
+    before = trainer.policy.model.norm.weight.detach().clone()
+    trainer.step(batches, tokens(batches), 1e-6, KL)
+    assert trainer.policy.model.norm.weight.dtype == torch.float32
+    assert (trainer.policy.model.norm.weight != before).float().mean() > 0.9
