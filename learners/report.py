@@ -115,7 +115,7 @@ class Reporter:
             for name in sorted({key for row in rows for key in row if key.startswith(f"{metric}/")}):
                 points = [(row["step"], row[name]) for row in rows if name in row]
                 group = name.split("/")[1]
-                axis.plot(*zip(*points, strict=True), label=f"{group} hop{'s' * (group != '1')}" if group.isdigit() else group)
+                axis.plot(*zip(*points, strict=True), label={"all": "all", "1": "1 hop"}.get(group, f"{group} hops"))
             axis.set(title=title, xlabel="step")
             axis.grid(alpha=0.3)
             if metric != "searches":
