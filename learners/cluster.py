@@ -6,15 +6,16 @@ import logging
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayTaskError
 
 from learners.config import Config
 from learners.engines import ENGINES
+from learners.environment import EnvironmentFault
 from learners.rollout import Limits, Rollout, Worker
 from learners.types import Batch, Trajectory
 
@@ -142,7 +143,7 @@ class Cluster:
         """Play an episode for each seed, spread over the workers; a group stays with one worker's cache."""
         count = len(self.workers)
         shares = [list(seeds[i * len(seeds) // count : (i + 1) * len(seeds) // count]) for i in range(count)]
-        parts = ray.get(
+        parts = _get(
             [
                 worker.collect.remote(share, env_kwargs, temperature, seed + 10**7 * number)
                 for number, (worker, share) in enumerate(zip(self.workers, shares, strict=True))
@@ -152,13 +153,8 @@ class Cluster:
         return Rollout(trajectories, sum(p.retried for p in parts), sum(p.dropped for p in parts))
 
     def step(self, batches: list[Batch], *args: Any) -> dict[str, float]:
-        """One optimiser step over all trainers: batches are dealt out, the short shares filled with empty ones."""
-        shares: list[list[Batch]] = [[] for _ in self.trainers]
-        for share, batch in zip(cycle(shares), batches, strict=False):
-            share.append(batch)
-        for share in shares:
-            while len(share) < len(shares[0]):
-                share.append(_emptied(batches[-1]))
+        """One optimiser step over all trainers."""
+        shares = deal(batches, len(self.trainers))
         parts = ray.get([t.call.remote("step", share, *args) for t, share in zip(self.trainers, shares, strict=True)])
         norm = parts[0]["gradient_norm"]
         return {name: sum(part[name] for part in parts) for name in parts[0]} | {"gradient_norm": norm}
@@ -187,6 +183,24 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _get(calls: list[Any]) -> list[Any]:
+    """`ray.get`; an environment's fault comes as itself, where Ray would raise the worker's traceback."""
+    try:
+        return ray.get(calls)
+    except RayTaskError as error:
+        if isinstance(error.cause, EnvironmentFault):
+            raise error.cause from None
+        raise
+
+
+def deal(batches: Sequence[Batch], ranks: int) -> list[list[Batch]]:
+    """The batches of each rank: as many for each, so the short shares are filled with empty ones."""
+    shares = [list(batches[rank::ranks]) for rank in range(ranks)]
+    for share in shares:
+        share += [_emptied(batches[-1])] * (len(shares[0]) - len(share))
+    return shares
 
 
 def _emptied(batch: Batch) -> Batch:

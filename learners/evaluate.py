@@ -14,6 +14,7 @@ from typing import Any
 from learners.cluster import Cluster
 from learners.config import load_config
 from learners.environment import EnvironmentFault, make
+from learners.preflight import check_environment, check_machine
 from learners.report import say
 from learners.types import Trajectory
 
@@ -90,11 +91,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not (options.checkpoint / "config.json").is_file():
             raise ValueError(f"{options.checkpoint} is no checkpoint: it has no config.json")
+        model = str(options.checkpoint.resolve())
         config = load_config(
-            ["--preset", options.preset, "--env", options.env, "--eval-env-kwargs", options.env_kwargs]
+            [
+                "--preset",
+                options.preset,
+                "--env",
+                options.env,
+                "--eval-env-kwargs",
+                options.env_kwargs,
+                "--model",
+                model,
+            ]
         )
         environment = config.environment()
-        make(environment.id, environment.eval_kwargs).close()
+        check_machine(config, trainers=0)
+        check_environment(environment.id, environment.eval_kwargs)
         if options.json and not options.json.resolve().parent.is_dir():
             raise ValueError(f"--json {options.json}: there is no such folder")
     except (ValueError, EnvironmentFault) as error:
@@ -103,11 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(f"evaluating {options.checkpoint} on {environment.id} {json.dumps(environment.eval_kwargs)}")
     start = time.monotonic()
     try:
-        with Cluster(config, str(options.checkpoint.resolve()), trainers=False) as cluster:
+        with Cluster(config, model, trainers=False) as cluster:
             metrics, _ = evaluate(cluster, environment.id, environment.eval_kwargs, options.questions)
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    except EnvironmentFault as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     result = {
         **metrics,
         "checkpoint": str(options.checkpoint),
@@ -115,9 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "env_kwargs": environment.eval_kwargs,
         "seconds": round(time.monotonic() - start, 1),
     }
+    say(json.dumps(result, indent=2))
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
-    say(json.dumps(result, indent=2))
     return 0
 
 

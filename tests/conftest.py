@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,32 @@ def musique_rows() -> Rows:
 
 
 @pytest.fixture
-def musique_home(research_home: Path, musique_rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def write() -> Callable[[Path, Sequence[Any]], Path]:
+    """Writes rows as JSON lines and returns the file's path."""
+
+    def write(path: Path, rows: Sequence[Any]) -> Path:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def leftovers() -> Callable[[Path], list[str]]:
+    """Names of the files in a home, but for locks."""
+    return lambda home: sorted(path.name for path in home.rglob("*") if path.is_file() and path.name != ".lock")
+
+
+@pytest.fixture
+def musique_home(
+    research_home: Path,
+    musique_rows: Rows,
+    write: Callable[[Path, Sequence[Any]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Path]:
     """`$RESEARCH_HOME` with `musique_rows` installed."""
     folder = tmp_path_factory.mktemp("musique-files")
-    files = [folder / f"{split}.jsonl" for split in musique_rows]
-    for file in files:
-        rows = musique_rows[file.stem]
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    store.add("musique", files)
+    store.add("musique", [write(folder / f"{split}.jsonl", rows) for split, rows in musique_rows.items()])
     _forget_loaded_data()
     yield research_home
     _forget_loaded_data()

@@ -69,6 +69,8 @@ def shuffle(items: list, rng: Random) -> None:
 
 def make_names(kind: str, count: int, rng: Random) -> list[str]:
     """`count` distinct names of one kind, of two words each. Up to 500,000 of a kind."""
+    # 160 first names and 400 stems: so few that a world of the default size shows every word in its training split.
+    # A tokenizer made from that split would cut an unseen word into pieces, and policies copy pieces wrongly.
     forms = {
         "person": _words(*_SHORT)[:160],
         "place": PLACE_FORMS,

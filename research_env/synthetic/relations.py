@@ -1,7 +1,8 @@
 """The language of the generated encyclopedia: kinds of entity, relations, and how English says them.
 
 Pure data. In sentences `{s}` is the subject's name, `{p}` its pronoun, `{o}` the object's name; in phrases
-and questions `{x}` is the subject: a name, or the noun phrase of an earlier hop.
+and questions `{x}` is the subject: a name, or the noun phrase of an earlier hop. The word that a sentence shares with
+its relation's questions ("born", "employed") stands shortly before the object.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 
 from learners.config import Config
-from learners.grpo import find_checkpoint, hash_seed, kl_coefficient, learning_rate, load_config
+from learners.grpo import find_checkpoint, hash_seed, kl_coefficient, learning_rate, load_config, uninterrupted
+from learners.report import Reporter
 from learners.trainer import replace_folder
 
 
@@ -106,3 +109,25 @@ def test_sampling_seeds_differ_by_run_and_step() -> None:
     seeds = {hash_seed(seed, step) for seed in range(20) for step in range(100)}
     assert len(seeds) == 2_000
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_ctrl_c_waits_until_the_step_is_whole() -> None:
+    done = []
+    usual = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("counted")
+    assert done == ["counted"]
+    assert signal.getsignal(signal.SIGINT) is usual
+    with uninterrupted():
+        done.append("next")
+    assert done[-1] == "next"
+
+
+def test_a_new_run_forgets_what_stood_in_its_folder(tmp_path: Path) -> None:
+    report = Reporter(tmp_path)
+    report.metrics(0, {"em/1": 0.5})
+    report.close()
+    assert len(report.history()) == 1
+    report.restart()
+    assert report.history() == []

@@ -1,7 +1,6 @@
 """The verbs of `python -m research_env data`."""
 
 import argparse
-import json
 import subprocess
 import sys
 
@@ -19,12 +18,7 @@ def run(*words):
     return arguments.run(arguments)
 
 
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def test_add_says_what_is_there_now(tmp_path, musique_rows, research_home, capsys):
+def test_add_says_what_is_there_now(tmp_path, musique_rows, research_home, capsys, write):
     musique_rows["dev"][0]["answerable"] = False
     files = [write(tmp_path / f"musique_{split}.jsonl", rows) for split, rows in musique_rows.items()]
     assert run("add", "musique", *files) == 0
@@ -38,13 +32,13 @@ def test_add_says_what_is_there_now(tmp_path, musique_rows, research_home, capsy
     assert capsys.readouterr().out == expected
 
 
-def test_add_takes_a_split(tmp_path, musique_rows, capsys):
+def test_add_takes_a_split(tmp_path, musique_rows, capsys, write):
     file = write(tmp_path / "rows.jsonl", musique_rows["dev"])
     assert run("add", "musique", file, "--split", "train") == 0
     assert list(store.find("musique")) == ["train"]
 
 
-def test_failures_are_left_to_the_caller(tmp_path):
+def test_failures_are_left_to_the_caller(tmp_path, write):
     with pytest.raises(ConfigurationError, match="did you mean 'musique'"):
         run("add", "musiqe", tmp_path / "train.jsonl")
     with pytest.raises(ConfigurationError, match="known: musique"):

@@ -3,8 +3,6 @@
 import gzip
 import json
 import os
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,18 +13,9 @@ from research_env.errors import ConfigurationError, DataInvalid, DataMissing, Re
 from research_env.questions import musique, store
 
 
-def write(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.fixture
-def train(tmp_path, musique_rows):
+def train(tmp_path, musique_rows, write):
     return write(tmp_path / "musique_train.jsonl", musique_rows["train"])
-
-
-def leftovers(home):
-    return sorted(path.name for path in home.rglob("*") if path.is_file() and path.name != ".lock")
 
 
 def test_home_is_the_variable_or_the_users_data_folder(monkeypatch, tmp_path):
@@ -64,7 +53,7 @@ def test_unknown_sets_are_named_with_the_closest(verb):
         verb("synthetic")
 
 
-def test_add_installs_every_split(tmp_path, train, musique_rows, research_home):
+def test_add_installs_every_split(tmp_path, train, musique_rows, research_home, write, leftovers):
     dev = write(tmp_path / "musique_ans_v1.0_dev.jsonl", musique_rows["dev"])
     folder = research_home / "data" / "musique"
     expected = [
@@ -87,20 +76,20 @@ def test_gzip_byte_order_mark_blank_lines_and_no_last_newline_are_accepted(tmp_p
     assert installed.path.read_bytes() == train.read_bytes()
 
 
-def test_unicode_that_looks_like_line_ends_stays_in_its_row(tmp_path, musique_rows):
+def test_unicode_that_looks_like_line_ends_stays_in_its_row(tmp_path, musique_rows, write):
     musique_rows["dev"][0]["paragraphs"][0]["paragraph_text"] = "a\u2028b\x85c\u0000d"
     store.add("musique", [write(tmp_path / "dev.jsonl", musique_rows["dev"])])
     assert next(iter(musique.load().passages())).text == "a\u2028b\x85c\u0000d"
 
 
-def test_fields_of_later_versions_are_kept(tmp_path, musique_rows):
+def test_fields_of_later_versions_are_kept(tmp_path, musique_rows, write):
     musique_rows["dev"][0]["extra"] = {"a": [1, None]}
     file = write(tmp_path / "dev.jsonl", musique_rows["dev"])
     (installed,) = store.add("musique", [file])
     assert installed.path.read_bytes() == file.read_bytes()
 
 
-def test_adding_again_replaces_the_split_and_only_it(tmp_path, train, musique_rows):
+def test_adding_again_replaces_the_split_and_only_it(tmp_path, train, musique_rows, write):
     dev = write(tmp_path / "dev.jsonl", musique_rows["dev"])
     store.add("musique", [train, dev])
     store.add("musique", [write(tmp_path / "train.jsonl", musique_rows["train"][:2])])
@@ -110,7 +99,7 @@ def test_adding_again_replaces_the_split_and_only_it(tmp_path, train, musique_ro
     assert installed.read_bytes() == dev.read_bytes(), "an installed file can be its own source"
 
 
-def test_the_split_can_be_given_and_its_files_are_joined(tmp_path, musique_rows):
+def test_the_split_can_be_given_and_its_files_are_joined(tmp_path, musique_rows, write):
     parts = [write(tmp_path / f"part{i}.jsonl", musique_rows["train"][i * 6 : i * 6 + 6]) for i in range(2)]
     (installed,) = store.add("musique", parts, split="dev")
     assert (installed.split, installed.questions) == ("dev", 12)
@@ -124,7 +113,7 @@ def test_the_split_can_be_given_and_its_files_are_joined(tmp_path, musique_rows)
         ("dev_test_singlehop.jsonl", "dev and test"),
     ],
 )
-def test_a_name_that_tells_no_split_needs_one(tmp_path, musique_rows, name, said):
+def test_a_name_that_tells_no_split_needs_one(tmp_path, musique_rows, name, said, write):
     with pytest.raises(ConfigurationError, match=f"{said}.*--split"):
         store.add("musique", [write(tmp_path / name, musique_rows["dev"])])
 
@@ -161,7 +150,9 @@ def bad_rows():
 
 
 @pytest.mark.parametrize(("edit", "said"), [case[1:] for case in bad_rows()], ids=[case[0] for case in bad_rows()])
-def test_a_bad_row_is_named_and_nothing_is_installed(tmp_path, train, musique_rows, research_home, edit, said):
+def test_a_bad_row_is_named_and_nothing_is_installed(
+    tmp_path, train, musique_rows, research_home, edit, said, leftovers
+):
     edit(musique_rows["dev"][4])
     dev = tmp_path / "dev.jsonl"
     dev.write_text("".join(json.dumps(row) + "\n" for row in musique_rows["dev"]))
@@ -172,7 +163,7 @@ def test_a_bad_row_is_named_and_nothing_is_installed(tmp_path, train, musique_ro
     assert leftovers(research_home) == []
 
 
-def test_the_wrong_value_is_shortened(tmp_path, musique_rows):
+def test_the_wrong_value_is_shortened(tmp_path, musique_rows, write):
     musique_rows["dev"][0]["question"] = ["x" * 10_000]
     with pytest.raises(DataInvalid) as caught:
         store.add("musique", [write(tmp_path / "dev.jsonl", musique_rows["dev"])])
@@ -196,7 +187,7 @@ def test_the_wrong_value_is_shortened(tmp_path, musique_rows):
         (b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xb5\xd3", "line 1: not UTF-8"),
     ],
 )
-def test_files_that_are_not_json_lines(tmp_path, research_home, content, said):
+def test_files_that_are_not_json_lines(tmp_path, research_home, content, said, leftovers):
     file = tmp_path / "dev.jsonl"
     file.write_bytes(content)
     with pytest.raises(DataInvalid) as caught:
@@ -217,7 +208,7 @@ def test_truncated_files_say_so(tmp_path, train):
         store.add("musique", [packed])
 
 
-def test_a_failed_add_leaves_what_was_there(train, tmp_path, research_home):
+def test_a_failed_add_leaves_what_was_there(train, tmp_path, research_home, leftovers):
     store.add("musique", [train])
     bad = tmp_path / "train.jsonl"
     bad.write_bytes(train.read_bytes() + b"{}\n")
@@ -233,7 +224,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, path):
         store.add("musique", [tmp_path / path], split="dev")
 
 
-def test_duplicate_ids_are_refused_within_a_split_only(tmp_path, musique_rows):
+def test_duplicate_ids_are_refused_within_a_split_only(tmp_path, musique_rows, write):
     rows = musique_rows["dev"]
     same = [write(tmp_path / f"{split}.jsonl", rows) for split in ("train", "dev")]
     assert len(store.add("musique", same)) == 2
@@ -244,7 +235,7 @@ def test_duplicate_ids_are_refused_within_a_split_only(tmp_path, musique_rows):
     assert message.endswith("dev.jsonl, line 2")
 
 
-def test_unanswerable_rows_are_counted_and_cannot_be_all(tmp_path, musique_rows):
+def test_unanswerable_rows_are_counted_and_cannot_be_all(tmp_path, musique_rows, write):
     rows = musique_rows["dev"]
     rows[0]["answerable"] = False
     (installed,) = store.add("musique", [write(tmp_path / "dev.jsonl", [*rows, {**rows[1], "answerable": False}])])
@@ -259,7 +250,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path, train, monkeypatch):
         store.add("musique", [train])
 
 
-def test_a_full_disk_leaves_nothing_behind(train, research_home, monkeypatch):
+def test_a_full_disk_leaves_nothing_behind(train, research_home, monkeypatch, leftovers):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
@@ -269,7 +260,7 @@ def test_a_full_disk_leaves_nothing_behind(train, research_home, monkeypatch):
     assert leftovers(research_home) == []
 
 
-def test_a_killed_add_does_not_stand_in_the_way(train, research_home):
+def test_a_killed_add_does_not_stand_in_the_way(train, research_home, leftovers):
     folder = research_home / "data" / "musique"
     folder.mkdir(parents=True)
     (folder / ".train.jsonl.tmp").write_bytes(b'{"half')
@@ -315,68 +306,3 @@ def test_whatever_stands_in_a_field_is_loaded_or_refused(tmp_path, musique_rows,
         return
     pool = musique.load()
     assert sum(1 for _ in pool.passages()) == pool.num_passages
-
-
-# The Hub is stood in for by a folder of files: `datasets` reads both the same way.
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch, musique_rows):
-    datasets = pytest.importorskip("datasets")
-    repo = tmp_path / "hub"
-    repo.mkdir()
-    source = replace(store.SOURCES["musique"], repo=str(repo))
-    for split, path in source.files.items():
-        write(repo / path, musique_rows[split])
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(store.SOURCES, "musique", source)
-    return repo
-
-
-def test_download_installs_the_same_bytes_as_add(hub, musique_rows, monkeypatch, tmp_path):
-    downloaded = store.download("musique")
-    assert [(part.split, part.questions) for part in downloaded] == [("train", 12), ("dev", 6)]
-    prints = [musique.load().fingerprint]
-    monkeypatch.setenv("RESEARCH_HOME", str(tmp_path / "other"))
-    store.add("musique", sorted(hub.glob("*.jsonl")))
-    prints.append(musique.load().fingerprint)
-    assert prints[0] == prints[1]
-
-
-def test_a_bad_row_from_the_hub_is_named(hub, musique_rows, research_home):
-    musique_rows["dev"][3]["question"] = " "
-    write(hub / "musique_ans_v1.0_dev.jsonl", musique_rows["dev"])
-    with pytest.raises(DataInvalid, match=r"dev row '2hop__102'.*question=' ': is blank"):
-        store.download("musique")
-    assert leftovers(research_home) == []
-
-
-def test_rows_loaded_by_datasets_from_json_take_the_same_path(tmp_path, train, monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    table = datasets.load_dataset("json", data_files={"train": str(train)}, cache_dir=str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "fetch", lambda name: (("train", row) for row in table["train"]))
-    (installed,) = store.download("musique")
-    assert installed.path.read_bytes() == train.read_bytes()
-
-
-def test_an_unreachable_hub_is_one_clear_failure(monkeypatch, research_home):
-    datasets = pytest.importorskip("datasets")
-
-    def unreachable(*_, **__):
-        raise ConnectionError("Couldn't reach 'dgslibisey/MuSiQue' on the Hub (LocalEntryNotFoundError)")
-
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(ResearchError) as caught:
-        store.download("musique")
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "https://huggingface.co/datasets/dgslibisey/MuSiQue could not be read (Couldn't reach" in message
-    assert "musique_ans_v1.0_train.jsonl and musique_ans_v1.0_dev.jsonl" in message
-    assert "python -m research_env data add musique FILE…" in message
-    assert leftovers(research_home) == []
-
-
-def test_without_datasets_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ResearchError, match=r"pip install 'research-gym\[data\]'"):
-        store.download("musique")

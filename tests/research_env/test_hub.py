@@ -1,0 +1,72 @@
+"""Downloads through `datasets`; a folder of files, which it reads in the same way, stands in for the Hub."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from research_env.errors import DataInvalid, ResearchError
+from research_env.questions import musique, store
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, musique_rows, write):
+    datasets = pytest.importorskip("datasets")
+    repo = tmp_path / "hub"
+    repo.mkdir()
+    source = replace(store.SOURCES["musique"], repo=str(repo))
+    for split, path in source.files.items():
+        write(repo / path, musique_rows[split])
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(store.SOURCES, "musique", source)
+    return repo
+
+
+def test_download_installs_the_same_bytes_as_add(hub, musique_rows, monkeypatch, tmp_path):
+    downloaded = store.download("musique")
+    assert [(part.split, part.questions) for part in downloaded] == [("train", 12), ("dev", 6)]
+    prints = [musique.load().fingerprint]
+    monkeypatch.setenv("RESEARCH_HOME", str(tmp_path / "other"))
+    store.add("musique", sorted(hub.glob("*.jsonl")))
+    prints.append(musique.load().fingerprint)
+    assert prints[0] == prints[1]
+
+
+def test_a_bad_row_from_the_hub_is_named(hub, musique_rows, research_home, write, leftovers):
+    musique_rows["dev"][3]["question"] = " "
+    write(hub / "musique_ans_v1.0_dev.jsonl", musique_rows["dev"])
+    with pytest.raises(DataInvalid, match=r"dev row '2hop__102'.*question=' ': is blank"):
+        store.download("musique")
+    assert leftovers(research_home) == []
+
+
+def test_rows_loaded_by_datasets_from_json_take_the_same_path(tmp_path, musique_rows, write, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    train = write(tmp_path / "musique_train.jsonl", musique_rows["train"])
+    table = datasets.load_dataset("json", data_files={"train": str(train)}, cache_dir=str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "fetch", lambda name: (("train", row) for row in table["train"]))
+    (installed,) = store.download("musique")
+    assert installed.path.read_bytes() == train.read_bytes()
+
+
+def test_an_unreachable_hub_is_one_clear_failure(monkeypatch, research_home, leftovers):
+    datasets = pytest.importorskip("datasets")
+
+    def unreachable(*_, **__):
+        raise ConnectionError("Couldn't reach 'dgslibisey/MuSiQue' on the Hub (LocalEntryNotFoundError)")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(ResearchError) as caught:
+        store.download("musique")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "https://huggingface.co/datasets/dgslibisey/MuSiQue could not be read (Couldn't reach" in message
+    assert "musique_ans_v1.0_train.jsonl and musique_ans_v1.0_dev.jsonl" in message
+    assert "python -m research_env data add musique FILE…" in message
+    assert leftovers(research_home) == []
+
+
+def test_without_datasets_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ResearchError, match=r"pip install 'research-gym\[data\]'"):
+        store.download("musique")
