@@ -114,9 +114,14 @@ def test_sampling_seeds_differ_by_run_and_step() -> None:
 def test_ctrl_c_waits_until_the_step_is_whole() -> None:
     done = []
     usual = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
+
+    @uninterrupted()
+    def step() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         done.append("counted")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
     assert done == ["counted"]
     assert signal.getsignal(signal.SIGINT) is usual
     with uninterrupted():
