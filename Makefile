@@ -81,14 +81,14 @@ requirements/%.txt:
 # Keeps the versions in the lock files where pyproject.toml allows them; `make lock ARGS=--upgrade` takes the newest.
 # A lock file is complete and for one platform, hash-free, wheels only; the CPU ones are resolved without torch.
 COMPILE = $(BIN)/uv pip compile -q --python-version 3.11 --only-binary :all: --no-annotate \
-  --custom-compile-command 'make lock' --extra data --extra elasticsearch --extra dev $(ARGS) pyproject.toml
+  --custom-compile-command 'make lock' --extra data --extra dense --extra elasticsearch --extra serve --extra dev $(ARGS) pyproject.toml
 CPU     = --extra cpu requirements/cpu.in --excludes requirements/excludes-cpu.in
 
 lock:  ## remake the lock files from pyproject.toml
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --no-deps uv==$(UV_VERSION); }
 	$(COMPILE) $(CPU) --python-platform x86_64-manylinux_2_34 -o requirements/cpu-linux-x86_64.txt
 	$(COMPILE) $(CPU) --python-platform aarch64-manylinux_2_34 -o requirements/cpu-linux-aarch64.txt
-	$(COMPILE) $(CPU) --python-platform aarch64-apple-darwin -o requirements/cpu-darwin-arm64.txt
+	MACOSX_DEPLOYMENT_TARGET=14.0 $(COMPILE) $(CPU) --python-platform aarch64-apple-darwin -o requirements/cpu-darwin-arm64.txt
 	$(COMPILE) --extra gpu --python-platform x86_64-manylinux_2_34 -o requirements/gpu-linux-x86_64.txt
 
 clean:  ## remove .venv and caches, never data or runs

@@ -36,7 +36,6 @@ class Timed:
 
     def __init__(self, inner: Retriever) -> None:
         self._inner, self.spent = inner, 0
-        self.name, self.num_passages = inner.name, inner.num_passages
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         start = perf_counter_ns()

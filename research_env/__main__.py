@@ -1,8 +1,10 @@
-"""`python -m research_env`: play an episode by hand, and bring data sets to this machine.
+"""`python -m research_env`: play an episode by hand, bring data sets to this machine, make and serve indexes.
 
 python -m research_env play --env ReSearch-Synthetic-v0 --seed 3
 python -m research_env play --env ReSearch-MuSiQue-v0 --env-kwargs '{"split": "dev", "top_k": 3}'
 python -m research_env data add musique musique_ans_v1.0_dev.jsonl
+python -m research_env index build --corpus wiki-18.jsonl.gz --to elasticsearch://localhost:9200/wiki-18
+python -m research_env serve --corpus elasticsearch://localhost:9200/wiki-18
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 from rich.text import Text
 
-from research_env import ENVIRONMENTS, data_cli
+from research_env import ENVIRONMENTS, data_cli, retrieval_cli
 from research_env.env import ReSearchEnv
 from research_env.errors import ConfigurationError, ResearchError
 from research_env.protocols import ActionProtocol
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument("--seed", type=int, default=0, metavar="N", help="which question; default: %(default)s")
     play.set_defaults(run=_play)
     data_cli.add_parser(verbs)
+    retrieval_cli.add_parsers(verbs)
     return parser
 
 

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from importlib import import_module
 from math import gcd
@@ -18,9 +19,9 @@ from research_env.errors import ConfigurationError, ResearchError
 from research_env.evidence import Evidence
 from research_env.protocols import PROTOCOLS, Action, ActionProtocol, Answer, Malformed, Search
 from research_env.questions import DATASETS, Dataset, Question, select
-from research_env.questions.store import home
 from research_env.render import render
-from research_env.retrieval import NoRetriever, Retriever
+from research_env.retrieval import NoRetriever, Retriever, open_retriever
+from research_env.retrieval.addresses import check_pool_options, open_pool
 from research_env.rewards import REWARDS, Outcome, exact_match, f1
 from research_env.spaces import Prose, RandomTurns
 
@@ -36,8 +37,11 @@ class Settings(BaseModel):
     """Which questions: `"train"`, `"dev"`, and where the set has it `"test"`."""
     hops: tuple[int, ...] | None = None
     """Keep questions with these hop counts only; None keeps all."""
-    corpus: Literal["pooled", "none"] = "pooled"
-    """What is searched: the pool of the data set's own passages, or nothing at all."""
+    corpus: str = "pooled"
+    """What is searched: `"pooled"` (the data set's own passages), `"none"`, or the address of a retriever; see
+    `research_env.retrieval.addresses`."""
+    retrieval: dict[str, Any] = {}
+    """Options of the retriever, e.g. `{"timeout": 5.0}`."""
     top_k: int = Field(5, ge=1, le=100)
     """Passages a search returns."""
     max_searches: int = Field(4, ge=0)
@@ -83,12 +87,10 @@ class ReSearchEnv(gym.Env[str, str]):
         options = json.dumps(self.settings.model_extra, sort_keys=True)
         self._dataset = _dataset(self.settings.dataset, options)
         self._questions = _questions(self.settings.dataset, options, self.settings.split, self.settings.hops)
-        self._open_retriever = lambda: _retriever(self.settings.dataset, options, self.settings.corpus)
-        self.metadata = {
-            **type(self).metadata,
-            "stop": list(self.protocol.stop),
-            "corpus": _corpus(self.settings.dataset, options, self.settings.corpus),
-        }
+        retrieval = json.dumps(self.settings.retrieval, sort_keys=True)
+        self._open_retriever = lambda: _retriever(self.settings.dataset, options, self.settings.corpus, retrieval)
+        self._corpus = _corpus(self.settings.dataset, options, self.settings.corpus, retrieval)
+        self.metadata = {**type(self).metadata, "stop": list(self.protocol.stop), "corpus": self._corpus}
         self._turns = RandomTurns(self.protocol)
         self.observation_space = Prose()
         self.action_space = Prose(sampler=self._turns.sample)
@@ -196,6 +198,7 @@ class ReSearchEnv(gym.Env[str, str]):
             "hops": self._question.hops,
             "turn": self._turn,
             "searches": self._searches,
+            "corpus": self._corpus,
             "action": None,
             "cut": False,
             "malformed": None,
@@ -281,21 +284,24 @@ def _questions(name: str, options: str, split: str, hops: tuple[int, ...] | None
 
 
 @lru_cache
-def _retriever(name: str, options: str, corpus: str) -> Retriever:
+def _retriever(name: str, options: str, corpus: str, retrieval: str) -> Retriever:
+    given = json.loads(retrieval)
     if corpus == "none":
+        check_pool_options(given)
         return NoRetriever()
-    from research_env.retrieval.bm25 import open_or_build
-
+    if corpus != "pooled":
+        return open_retriever(corpus, **given)
     pool = _dataset(name, options)
-    return open_or_build(home() / "indexes", pool.name, pool.fingerprint, pool.passages, pool.num_passages)
+    return open_pool(pool.name, pool.fingerprint, pool.passages, pool.num_passages, given)
 
 
-def _corpus(name: str, options: str, corpus: str) -> dict[str, Any]:
-    """What is searched, for the record: name, number of passages, hash of what they are made from."""
-    if corpus == "none":
-        return {"name": NoRetriever.name, "passages": 0, "hash": None}
-    pool = _dataset(name, options)
-    return {"name": pool.name, "passages": pool.num_passages, "hash": pool.fingerprint}
+def _corpus(name: str, options: str, corpus: str, retrieval: str) -> dict[str, Any]:
+    """What is searched, for the record. A pool's index is not built for that; whatever else is searched is opened."""
+    if corpus == "pooled":
+        pool = _dataset(name, options)
+        check_pool_options(json.loads(retrieval))
+        return {"name": pool.name, "passages": pool.num_passages, "hash": pool.fingerprint}
+    return asdict(_retriever(name, options, corpus, retrieval).corpus)
 
 
 _ids: dict[int, tuple[Sequence[Question], dict[str, int]]] = {}

@@ -22,3 +22,7 @@ class DataInvalid(ResearchError, ValueError):
 
 class RetrievalError(ResearchError, RuntimeError):
     """A search that could not be carried out. Raised to the caller, never shown to the policy as text."""
+
+
+class RetrievalUnavailable(RetrievalError):
+    """The backend did not answer, or asked for patience: the same search may succeed a little later."""

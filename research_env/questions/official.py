@@ -86,24 +86,31 @@ def read(path: Path, progress: bool = False) -> Iterator[tuple[int, Any]]:
         DataInvalid: not JSON, not UTF-8, or cut off; names file and line.
         ConfigurationError: the file cannot be opened.
     """
-    for number, line in _lines(path, progress):
-        where = f"{path}, line {number}"
-        try:
-            text = line.removeprefix(codecs.BOM_UTF8).decode()
-            if not text.strip():
-                continue
-            row = json.loads(text)
-        except UnicodeDecodeError as error:
-            bad = error.object[error.start : error.start + 4]
-            raise DataInvalid(f"{where}: not UTF-8 ({bad!r} at byte {error.start})") from None
-        except (ValueError, RecursionError) as error:
-            reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            cut = "" if line.endswith(b"\n") else "; the file ends within this row: is it whole?"
-            raise DataInvalid(f"{where}: {short(text)} is not JSON: {reason}{cut}") from None
-        yield number, row
+    for number, line in lines(path, progress):
+        if line.strip():
+            yield number, parse(line, f"{path}, line {number}")
 
 
-def _lines(path: Path, progress: bool) -> Iterator[tuple[int, bytes]]:
+def parse(line: bytes, where: str) -> Any:
+    """One line as JSON.
+
+    Raises:
+        DataInvalid: not JSON, not UTF-8, or cut off.
+    """
+    try:
+        text = line.removeprefix(codecs.BOM_UTF8).decode()
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        bad = error.object[error.start : error.start + 4]
+        raise DataInvalid(f"{where}: not UTF-8 ({bad!r} at byte {error.start})") from None
+    except (ValueError, RecursionError) as error:
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        cut = "" if line.endswith(b"\n") else "; the file ends within this row: is it whole?"
+        raise DataInvalid(f"{where}: {short(text)} is not JSON: {reason}{cut}") from None
+
+
+def lines(path: Path, progress: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Lines of a file, gzip or not, with their 1-based numbers. Arguments and errors as `read`, but for JSON."""
     number = 0
     try:
         with ExitStack() as cleanup:

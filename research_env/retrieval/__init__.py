@@ -1,10 +1,16 @@
-"""Passages, and what it takes to find them."""
+"""Passages, and what it takes to find them.
+
+`open_retriever(address, **options)` opens any retriever behind a `Gateway`; see `research_env.retrieval.addresses`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from research_env.retrieval.gateway import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +30,63 @@ class Hit:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What is searched; goes with every result, so that two results can be told to be of the same corpus."""
+
+    name: str
+    passages: int
+    hash: str | None
+    """Of the content; None where a server does not tell."""
+
+
 class Retriever(Protocol):
     """Finds passages. Thread-safe. Any string is a legal query."""
 
-    name: str
-    num_passages: int
+    corpus: Corpus
+    settings: Mapping[str, Any]
+    """What decides, besides the corpus, which passages are found; JSON."""
+    max_batch: int
+    """Queries that are worth one call."""
+    concurrency: int
+    """Calls that are worth making at once."""
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """Best `top_k` hits of each query, best first; an empty list where nothing matches.
 
         Raises:
+            RetrievalUnavailable: no answer now; the same search may succeed later.
             RetrievalError: the search could not be carried out.
         """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and files."""
         ...
 
 
 class NoRetriever:
     """The corpus `"none"`: every search finds nothing. Shows what a policy knows by heart."""
 
-    name = "none"
-    num_passages = 0
+    corpus = Corpus("none", 0, None)
+    settings: Mapping[str, Any] = {}
+    max_batch = 1
+    concurrency = 1
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         return [[] for _ in queries]
+
+    def close(self) -> None:
+        pass
+
+
+def open_retriever(address: str, **options: Any) -> Gateway:
+    """Open the retriever at `address`; see `research_env.retrieval.addresses` for addresses and options.
+
+    Raises:
+        ConfigurationError: the address or an option cannot work.
+        RetrievalError: nothing usable answers there.
+    """
+    from research_env.retrieval.addresses import open_address
+
+    return open_address(address, options)

@@ -7,19 +7,24 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import tantivy
 from filelock import FileLock
 from rich.progress import track
 
 from research_env.errors import ResearchError, RetrievalError
-from research_env.retrieval import Hit, Passage
+from research_env.retrieval import Corpus, Hit, Passage
 
 ANALYSER = "english"
-SETTINGS = {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": ANALYSER, "layout": 1}
+SETTINGS: Mapping[str, Any] = {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": ANALYSER, "layout": 2}
 """What an index is made with, besides its passages; tantivy's k1 and b are constants. Part of the cache key."""
+CORPUS_FILE = "corpus.json"
+"""In an index's folder: its `Corpus`."""
 
 _WRITER_BYTES = 256 << 20
 _PROGRESS_FROM = 50_000  # passages; smaller pools build in about a second
@@ -52,16 +57,20 @@ class Bm25Index:
     Thread-safe; tantivy lets go of the interpreter lock, so threads search in parallel.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    settings: Mapping[str, Any] = SETTINGS
+    max_batch = 1  # a batch would only make its first query wait for its last
+    concurrency = os.cpu_count() or 1
+
+    def __init__(self, folder: Path) -> None:
         """Open the index in `folder`.
 
         Raises:
             RetrievalError: the folder holds no readable index.
         """
-        self.name = name
         self._folder = folder
         self._schema = _schema()
         try:
+            self.corpus = Corpus(**json.loads((folder / CORPUS_FILE).read_text("utf-8")))
             self._index = tantivy.Index.open(str(folder))
             self._index.register_tokenizer(ANALYSER, _analyser())
             self._index.config_reader("manual")
@@ -70,7 +79,12 @@ class Bm25Index:
         except BaseException as error:
             raise _damage(folder, error) from error
         self._analyser = _analyser()
-        self.num_passages = self._searcher.num_docs
+        if self._searcher.num_docs != self.corpus.passages:
+            reason = f"{self._searcher.num_docs} passages of {self.corpus.passages}"
+            raise RetrievalError(f"{folder} is not a whole index ({reason}); delete it and run again")
+
+    def close(self) -> None:
+        """Nothing to let go of: the files are mapped, not held."""
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`. A query of stop words only, or of nothing, finds nothing."""
@@ -107,7 +121,7 @@ class Bm25Index:
 def _damage(folder: Path, error: BaseException) -> BaseException:
     """What to raise instead of `error`, which came while the index in `folder` was read."""
     # Damaged files make tantivy raise ValueError, or panic in Rust, which pyo3 hands on as no Exception at all.
-    if isinstance(error, (OSError, ValueError)) or type(error).__name__ == "PanicException":
+    if isinstance(error, (OSError, TypeError, ValueError)) or type(error).__name__ == "PanicException":
         reason = " ".join(str(error).split())
         return RetrievalError(f"{folder} is not a readable index ({reason}); delete it and run again")
     return error
@@ -132,35 +146,57 @@ def open_or_build(
     key = hashlib.sha256(json.dumps([fingerprint, SETTINGS], sort_keys=True).encode()).hexdigest()[:20]
     folder = cache / f"{name}-{key}"
     if not folder.exists():
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / f"{folder.name}.lock"):
-                if not folder.exists():
-                    _build(folder, name, passages(), num_passages)
-        except ResearchError:  # a data set that cannot be read says so itself
-            raise
-        except (OSError, ValueError) as error:
-            raise RetrievalError(
-                f"the index of {name!r} could not be built in {cache} ({error}); "
-                "free disk space there, or point RESEARCH_HOME at a folder with room"
-            ) from error
-    return Bm25Index(folder, name)
+        with building(folder, f"the index of {name!r}"):
+            if not folder.exists():
+                corpus = Corpus(name, num_passages, fingerprint)
+                build(folder, passages(), num_passages, lambda: corpus)
+    return Bm25Index(folder)
 
 
-def _build(folder: Path, name: str, passages: Iterable[Passage], num_passages: int) -> None:
+@contextmanager
+def building(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock under which `folder` is built, and say in words what keeps it from being built."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            yield
+    except ResearchError:  # a data set that cannot be read says so itself
+        raise
+    except (OSError, ValueError) as error:
+        raise RetrievalError(
+            f"{what} could not be built in {folder.parent} ({error}); "
+            "free disk space there, or point RESEARCH_HOME at a folder with room"
+        ) from error
+
+
+def build(
+    folder: Path, passages: Iterable[Passage], num_passages: int | None, corpus: Callable[[], Corpus],
+    threads: int = 0,
+) -> None:  # fmt: skip
+    """Build an index beside its place and rename it into it. The caller holds the lock.
+
+    Args:
+        folder: Its place.
+        passages: What goes into it.
+        num_passages: How many they are, where it is known.
+        corpus: Called once the passages have all been read.
+        threads: Of the writer; 0 takes one for a small pool, and as many as there are cores for others.
+    """
     for leftover in folder.parent.glob(f"{folder.name}.tmp*"):  # of a build that was killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp", dir=folder.parent))
+    small = num_passages is not None and num_passages < _PROGRESS_FROM
     try:
         index = tantivy.Index(_schema(), path=str(partial))
         index.register_tokenizer(ANALYSER, _analyser())
         # Small pools get one thread and so one segment: the same bytes searched, the same scores, every time.
-        writer = index.writer(_WRITER_BYTES, num_threads=1 if num_passages < _PROGRESS_FROM else 0)
-        quiet = num_passages < _PROGRESS_FROM
-        for p in track(passages, f"indexing {name}", total=num_passages, disable=quiet, transient=True):
+        writer = index.writer(_WRITER_BYTES, num_threads=threads or int(small))
+        title = f"indexing {folder.name}"
+        for p in track(passages, title, total=num_passages, disable=small, transient=True):
             writer.add_document(tantivy.Document(id=[p.id], title=[p.title], text=[p.text]))
         writer.commit()
         writer.wait_merging_threads()
+        (partial / CORPUS_FILE).write_text(json.dumps(asdict(corpus())), "utf-8")
         os.replace(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -47,7 +47,7 @@ def test_passages_come_back_whole_best_first(small):
     hits = small.search(["Who is the author of Amber Kesh?"], 3)[0]
     assert hits[0].passage == SMALL[0]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert small.num_passages == 5
+    assert small.corpus.passages == 5
     assert len(small.search(["Orlo Bay novels by Tovik"], 2)[0]) == 2
 
 
@@ -147,7 +147,7 @@ def test_the_index_is_kept_and_found_again(tmp_path):
     assert again.search(["Orlo Bay"], 5) == first.search(["Orlo Bay"], 5)
     build(tmp_path, SMALL[:2], fingerprint="other")
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
-    assert build(tmp_path, [], fingerprint="other").num_passages == 2
+    assert build(tmp_path, [], fingerprint="other").corpus.passages == 2
 
 
 def test_threads_may_search_at_once(small):
@@ -179,7 +179,7 @@ def passages():
         time.sleep(pause)
         yield Passage(f"p{i}", f"Title {i}", "Orlo Bay " * (i + 1))
 index = open_or_build(cache, "pool", "slow", passages, 20)
-print(index.num_passages, index.search(["Title 7"], 1)[0][0].passage.id)
+print(index.corpus.passages, index.search(["Title 7"], 1)[0][0].passage.id)
 """
 
 
@@ -217,7 +217,7 @@ def test_a_build_that_fails_leaves_nothing_and_says_why(tmp_path):
     with pytest.raises(RetrievalError, match=r"could not be built.*RESEARCH_HOME"):
         open_or_build(tmp_path, "pool", "f", lambda: [Passage("p", "half a pair", "\ud800")], 1)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    assert build(tmp_path, SMALL).num_passages == 5
+    assert build(tmp_path, SMALL).corpus.passages == 5
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):

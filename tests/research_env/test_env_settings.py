@@ -36,7 +36,7 @@ MUSIQUE, SYNTHETIC = "ReSearch-MuSiQue-v0", "ReSearch-Synthetic-v0"
         ({"protocol": "reasearch"}, ["protocol='reasearch'", "did you mean 'research'"]),
         ({"dataset": "syntetic"}, ["dataset='syntetic'", "did you mean 'synthetic'"]),
         ({"on_malformed": "ignore"}, ["on_malformed='ignore'", "'end' or 'feedback'"]),
-        ({"corpus": "wiki"}, ["corpus='wiki'", "'pooled' or 'none'"]),
+        ({"corpus": "wiki"}, ["corpus 'wiki'", "'pooled', 'none'", "elasticsearch://"]),
         ({"instructions": "Answer."}, ["{question}", "exactly once"]),
         ({"instructions": "{question} {question}"}, ["{question}", "exactly once"]),
         ({"num_entities": 7}, ["num_entities=7", "100 to 1,000,000"]),

@@ -1,0 +1,160 @@
+"""Dense retrieval: a sentence-transformers encoder, and an embedded index of vectors by faiss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from research_env.errors import ConfigurationError, RetrievalError
+from research_env.retrieval import Corpus, Hit, Passage
+
+_BATCH = 64
+
+
+def contents(passage: Passage) -> str:
+    """A passage as one text, as wiki-18 and the E5 indexes made from it have it."""
+    return f'"{passage.title}"\n{passage.text}'
+
+
+def prefixes(model: str) -> tuple[str, str]:
+    """What a model wants before each query and each passage: E5 was trained with "query: " and "passage: "."""
+    name = model.lower().rstrip("/").split("/")[-1]
+    if "e5" in name and "instruct" not in name:
+        return "query: ", "passage: "
+    if name.startswith("bge-") and "-en" in name:
+        return "Represent this sentence for searching relevant passages: ", ""
+    return "", ""
+
+
+class Encoder:
+    """Texts -> unit vectors. Thread-safe: one text batch at a time."""
+
+    def __init__(self, model: str, device: str = "cpu") -> None:
+        """Load a sentence-transformers model, or any transformers encoder, from a folder or the Hub.
+
+        Raises:
+            ConfigurationError: sentence-transformers is not installed, or the model cannot be loaded.
+        """
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise ConfigurationError(
+                "dense retrieval needs sentence-transformers and faiss: pip install 'research-gym[dense]'"
+            ) from None
+        self.name = model
+        self.query_prefix, self.passage_prefix = prefixes(model)
+        try:
+            self._model = SentenceTransformer(model, device=device)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigurationError(f"encoder {model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+        self.dims = int(self._model.get_sentence_embedding_dimension() or 0)
+        self._lock = threading.Lock()
+
+    def queries(self, texts: Sequence[str]) -> np.ndarray:
+        """`[N, dims]` float32, of length 1."""
+        return self._encode([self.query_prefix + text for text in texts])
+
+    def passages(self, passages: Sequence[Passage]) -> np.ndarray:
+        """`[N, dims]` float32, of length 1."""
+        return self._encode([self.passage_prefix + contents(passage) for passage in passages])
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        clean = [text[:10_000].encode("utf-8", "replace").decode("utf-8") for text in texts]
+        with self._lock:
+            vectors = self._model.encode(clean, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+
+class DenseIndex:
+    """Exact inner-product search over unit vectors (faiss), memory-mapped; passages beside it on disk."""
+
+    max_batch = _BATCH
+    concurrency = 1  # encoder and faiss use every core for one batch
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        """Open the index in `folder`.
+
+        Raises:
+            RetrievalError: the folder holds no readable index.
+            ConfigurationError: as `Encoder`.
+        """
+        faiss = _faiss()
+        try:
+            about = json.loads((folder / "about.json").read_text("utf-8"))
+            self.corpus = Corpus(**about["corpus"])
+            self._vectors = faiss.read_index(str(folder / "vectors.faiss"), faiss.IO_FLAG_MMAP)
+            self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+            self._passages = np.memmap(folder / "passages.jsonl", mode="r")
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise RetrievalError(
+                f"{folder} is not a readable dense index ({' '.join(str(error).split())}); build it: "
+                "python -m research_env index build --corpus FILE --to FOLDER --encoder MODEL"
+            ) from None
+        self._encoder = Encoder(about["encoder"], device)
+        self.settings: Mapping[str, Any] = {"engine": "faiss", "encoder": about["encoder"], "similarity": "cosine"}
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        """See `Retriever.search`; the score is the cosine. A blank query finds nothing."""
+        asked = [i for i, query in enumerate(queries) if query.strip()]
+        found: list[list[Hit]] = [[] for _ in queries]
+        if asked and self.corpus.passages:
+            scores, rows = self._vectors.search(self._encoder.queries([queries[i] for i in asked]), top_k)
+            for i, line, ids in zip(asked, scores, rows, strict=True):
+                found[i] = [Hit(self._passage(row), float(s)) for s, row in zip(line, ids, strict=True) if row >= 0]
+        return found
+
+    def _passage(self, row: int) -> Passage:
+        start, end = self._offsets[row : row + 2]
+        return Passage(*json.loads(self._passages[start:end].tobytes()))
+
+    def close(self) -> None:
+        """Let go of the mapped files."""
+        del self._vectors, self._passages, self._offsets
+
+
+def build_dense(folder: Path, passages: Iterable[Passage], model: str, device: str = "cpu") -> None:
+    """Encode every passage into `folder/dense`, which appears only once it is whole.
+
+    Raises:
+        ConfigurationError: as `Encoder`.
+    """
+    faiss = _faiss()
+    encoder = Encoder(model, device)
+    index = faiss.IndexFlatIP(encoder.dims)
+    partial = Path(tempfile.mkdtemp(prefix="dense.tmp", dir=folder))
+    try:
+        offsets = [0]
+        with (partial / "passages.jsonl").open("wb") as file:
+            total = Corpus(**json.loads((folder / "corpus.json").read_text("utf-8")))
+            stream = iter(track(passages, f"encoding {folder.name}", total=total.passages, transient=True))
+            while batch := list(islice(stream, _BATCH)):
+                index.add(encoder.passages(batch))
+                for p in batch:
+                    offsets.append(offsets[-1] + file.write(json.dumps([p.id, p.title, p.text]).encode() + b"\n"))
+        np.save(partial / "offsets.npy", np.array(offsets, np.int64))
+        faiss.write_index(index, str(partial / "vectors.faiss"))
+        (partial / "about.json").write_text(json.dumps({"corpus": asdict(total), "encoder": model}), "utf-8")
+        partial.rename(folder / "dense")
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise ConfigurationError(
+            "dense retrieval needs sentence-transformers and faiss: pip install 'research-gym[dense]'"
+        ) from None
+    return faiss

@@ -1,0 +1,104 @@
+"""Embedded indexes from files: BM25, dense, or both, in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from research_env.errors import ConfigurationError, RetrievalError
+from research_env.questions.store import home
+from research_env.retrieval import Corpus, Retriever
+from research_env.retrieval.bm25 import SETTINGS, Bm25Index, build, building
+from research_env.retrieval.corpora import open_corpus
+from research_env.retrieval.fusion import Hybrid
+from research_env.retrieval.gateway import check_options
+
+
+class EmbeddedOptions(BaseModel):
+    """Options of a folder or a file."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    rank: Literal["bm25", "dense", "hybrid"] = "bm25"
+    """How passages are ranked: by terms, by vectors (the folder must have been built with an encoder), or by both."""
+    device: str = "cpu"
+    """Where queries are encoded, e.g. `"cuda"`."""
+
+
+def open_embedded(address: str, options: dict[str, Any]) -> Retriever:
+    """The index in a folder, or of a file, which is indexed at first use.
+
+    Raises:
+        ConfigurationError: the path leads nowhere, or an option cannot work.
+        RetrievalError: the folder holds no readable index.
+    """
+    chosen: EmbeddedOptions = check_options(EmbeddedOptions, options, f"corpus {address!r}")
+    folder = Path(address).expanduser()
+    if folder.is_file():
+        if chosen.rank != "bm25":
+            raise ConfigurationError(
+                f"corpus {address!r}: rank={chosen.rank!r} needs vectors; build a folder that has them: "
+                f"python -m research_env index build --corpus {address} --to FOLDER --encoder MODEL"
+            )
+        return _index_of(folder)
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"corpus {address!r}: there is no such file or folder; give 'pooled', 'none', a path, "
+            "elasticsearch://host:9200/index or http://host:8000"
+        )
+    if chosen.rank == "bm25":
+        return Bm25Index(folder)
+    from research_env.retrieval.dense import DenseIndex
+
+    dense = DenseIndex(folder / "dense", chosen.device)
+    return dense if chosen.rank == "dense" else Hybrid(Bm25Index(folder), dense)
+
+
+def _index_of(file: Path) -> Bm25Index:
+    """The index of a file, kept under `$RESEARCH_HOME` until the file changes."""
+    stat = file.resolve().stat()
+    identity = [str(file.resolve()), stat.st_size, stat.st_mtime_ns, SETTINGS]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
+    folder = home() / "indexes" / f"{file.name.split('.')[0]}-{key}"
+    if not folder.exists():
+        build_folder(str(file), folder)
+    return Bm25Index(folder)
+
+
+def build_folder(
+    corpus: str, folder: Path, *, skip_bad: bool = False, encoder: str | None = None, device: str = "cpu"
+) -> tuple[Corpus, int]:
+    """Build the index of a corpus in `folder`.
+
+    Args:
+        corpus: A file or a data set's name; see `open_corpus`.
+        folder: Where; what it holds is left alone if it is whole already.
+        skip_bad: Pass over bad rows.
+        encoder: A sentence-transformers model: vectors are made too.
+        device: Where passages are encoded.
+
+    Returns:
+        What was indexed, and the number of bad rows that were passed over.
+
+    Raises:
+        ConfigurationError, DataInvalid: the corpus cannot be read.
+        RetrievalError: the disk is full or the folder cannot be written.
+    """
+    reader = open_corpus(corpus, skip_bad)
+    if folder.exists() and not (folder / "corpus.json").exists() and any(folder.iterdir()):
+        raise RetrievalError(f"{folder} holds something that is no index; give another folder")
+    with building(folder, f"the index of {corpus!r}"):
+        if not (folder / "corpus.json").exists():
+            build(
+                folder, reader, reader.total,
+                lambda: Corpus(reader.name, reader.content.passages, reader.content.hexdigest()),
+            )  # fmt: skip
+        if encoder and not (folder / "dense").exists():
+            from research_env.retrieval.dense import build_dense
+
+            build_dense(folder, open_corpus(corpus, skip_bad), encoder, device)
+    return Bm25Index(folder).corpus, reader.skipped

@@ -1,0 +1,273 @@
+"""Between the searches of many episodes and one backend: no query asked twice, no failure passed off as an answer.
+
+- A query that was answered before comes from the cache; one that is on its way is waited for, not asked again.
+- Queries that arrive while the backend is busy go out together in its next call. Nobody waits for company: an idle
+  backend is called at once, on the caller's own thread.
+- A call that fails for now is tried again, with growing random pauses, until the deadline. Then the searches fail,
+  and the circuit is open: every further search fails at once, but for one trial a cool-down, until a trial succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cachetools import LRUCache
+from pydantic import BaseModel, ConfigDict, Field
+from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
+
+from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
+from research_env.retrieval import Corpus, Hit, Retriever
+from research_env.retrieval.recording import Recording
+
+Key = tuple[str, int]
+"""Query and top-k."""
+
+
+class GatewayOptions(BaseModel):
+    """What every retriever takes, whatever its address."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    deadline: float = Field(30.0, gt=0)
+    """Seconds a search may take, tries and pauses included."""
+    cooldown: float = Field(5.0, gt=0)
+    """Seconds between trials while the circuit is open."""
+    cache: int = Field(10_000, ge=0)
+    """Answers kept in memory; 0 keeps none."""
+    recording: str | None = None
+    """File that keeps answers from run to run."""
+    mode: str = Field("cache", pattern="^(cache|record|replay)$")
+    """`cache` reads and writes the recording; `record` asks the backend for everything and writes; `replay` reads, and
+    never asks the backend."""
+
+
+@dataclass
+class Stats:
+    """Counts since the gateway was opened."""
+
+    queries: int = 0
+    """Queries asked of the gateway."""
+    cached: int = 0
+    """Of these, answered from the cache or the recording."""
+    joined: int = 0
+    """Of these, answered by a call that was already on its way for another."""
+    sent: int = 0
+    """Queries sent to the backend; tries again count again."""
+    calls: int = 0
+    """Calls of the backend."""
+    retries: int = 0
+    """Of these, tries again."""
+    failed: int = 0
+    """Queries that ended in an error."""
+
+
+class Gateway:
+    """A `Retriever` around a backend. Thread-safe; `asearch` is its form for coroutines."""
+
+    def __init__(self, backend: Retriever, options: GatewayOptions | None = None) -> None:
+        self.backend, self.options = backend, options or GatewayOptions()
+        self.corpus: Corpus = backend.corpus
+        self.settings = backend.settings
+        self.max_batch, self.concurrency = backend.max_batch, backend.concurrency
+        self.stats = Stats()
+        self._lock = threading.Lock()
+        self._cache: LRUCache[Key, list[Hit]] = LRUCache(self.options.cache)
+        self._inflight: dict[Key, Future[list[Hit]]] = {}
+        self._waiting: deque[Key] = deque()
+        self._busy = 0
+        self._open_until: float | None = None
+        self._reason = ""
+        self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="retrieval")
+        self._recording: Recording | None = None
+        if self.options.recording and self.options.mode != "replay":
+            identity = json.dumps([asdict(self.corpus), dict(self.settings)], sort_keys=True)
+            self._recording = Recording(self.options.recording, identity, self.corpus)
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or while the circuit is open."""
+        if top_k < 1:
+            raise ConfigurationError(f"top_k={top_k}: give 1 or more")
+        until = time.monotonic() + self.options.deadline
+        futures = [self._ask((query, top_k)) for query in queries]
+        self._work()
+        found = []
+        for future in futures:
+            try:
+                # The call's own deadline began earlier or later than ours; this one only guards against a backend
+                # that neither answers nor fails.
+                found.append(future.result(max(0.0, until - time.monotonic()) + 1.0))
+            except FutureTimeout:
+                raise RetrievalUnavailable(
+                    f"{self.corpus.name}: no answer within {self.options.deadline:g} s"
+                ) from None
+        return found
+
+    async def asearch(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        """`search` for coroutines: the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.search, queries, top_k)
+
+    def trouble(self) -> str | None:
+        """Why the circuit is open; None while it is closed."""
+        with self._lock:
+            return self._reason if self._open_until is not None else None
+
+    def close(self) -> None:
+        """Let go of threads, connections and files."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.backend.close()
+        if self._recording:
+            self._recording.close()
+
+    def _ask(self, key: Key) -> Future[list[Hit]]:
+        """The future answer to a query: known, on its way, or newly in the queue."""
+        with self._lock:
+            self.stats.queries += 1
+            known = self._cache.get(key)
+            if known is None and key in self._inflight:
+                self.stats.joined += 1
+                return self._inflight[key]
+            if known is None and self._recording and self.options.mode == "cache":
+                known = self._recording.get(*key)
+                if known is not None:
+                    self._keep(key, known)
+            future: Future[list[Hit]] = Future()
+            if known is not None:
+                self.stats.cached += 1
+                future.set_result(known)
+                return future
+            self._inflight[key] = future
+            self._waiting.append(key)
+            return future
+
+    def _keep(self, key: Key, hits: list[Hit]) -> None:
+        if self.options.cache:
+            self._cache[key] = hits
+
+    def _work(self) -> None:
+        """Call the backend for what waits, as far as there is room for another call."""
+        with self._lock:
+            if self._busy >= self.concurrency or not self._waiting:
+                return
+            batch = self._take()
+            helpers = min(self.concurrency - self._busy - 1, -(-len(self._waiting) // self.max_batch))
+            self._busy += 1 + helpers
+        for _ in range(helpers):
+            self._threads.submit(self._drain)
+        self._answer(batch)
+        with self._lock:
+            if not self._waiting:
+                self._busy -= 1
+                return
+        # Others came meanwhile. This caller has its answer; a thread of ours sees to them.
+        self._threads.submit(self._drain)
+
+    def _drain(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._busy -= 1
+                    return
+                batch = self._take()
+            self._answer(batch)
+
+    def _take(self) -> list[Key]:
+        """The next keys with one top-k, at most `max_batch`. The lock is held."""
+        batch = [self._waiting.popleft()]
+        while self._waiting and len(batch) < self.max_batch and self._waiting[0][1] == batch[0][1]:
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _answer(self, batch: list[Key]) -> None:
+        try:
+            found = self._call([query for query, _ in batch], batch[0][1])
+            if self._recording:
+                self._recording.put([(*key, hits) for key, hits in zip(batch, found, strict=True)])
+        except BaseException as error:
+            with self._lock:
+                self.stats.failed += len(batch)
+                futures = [self._inflight.pop(key) for key in batch]
+            for future in futures:
+                future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        with self._lock:
+            futures = [self._inflight.pop(key) for key in batch]
+            for key, hits in zip(batch, found, strict=True):
+                self._keep(key, hits)
+        for future, hits in zip(futures, found, strict=True):
+            future.set_result(hits)
+
+    def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
+        """One call of the backend with its tries."""
+        trial = self._trial()
+        tries = Retrying(
+            stop=stop_before_delay(0.0 if trial else self.options.deadline),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
+            retry=retry_if_exception_type(RetrievalUnavailable),
+            before_sleep=lambda _: self._count(retries=1),
+            reraise=True,
+        )
+        try:
+            found: list[list[Hit]] = tries(self._once, queries, top_k)
+        except RetrievalUnavailable as error:
+            with self._lock:
+                self._open_until, self._reason = time.monotonic() + self.options.cooldown, str(error)
+            raise
+        with self._lock:
+            self._open_until = None
+        return found
+
+    def _once(self, queries: list[str], top_k: int) -> list[list[Hit]]:
+        self._count(calls=1, sent=len(queries))
+        found = self.backend.search(queries, top_k)
+        if len(found) != len(queries):
+            raise RetrievalError(f"{self.corpus.name}: {len(found)} answers came to {len(queries)} queries")
+        return found
+
+    def _trial(self) -> bool:
+        """True where this call is the trial of an open circuit.
+
+        Raises:
+            RetrievalUnavailable: the circuit is open, and it is not time for a trial.
+        """
+        with self._lock:
+            if self._open_until is None:
+                return False
+            left = self._open_until - time.monotonic()
+            if left > 0:
+                raise RetrievalUnavailable(f"{self._reason} (not asked again for {left:.1f} s)")
+            self._open_until = time.monotonic() + self.options.cooldown
+            return True
+
+    def _count(self, **counts: int) -> None:
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self.stats, name, getattr(self.stats, name) + count)
+
+
+def check_options(model: type[BaseModel], given: dict[str, Any], where: str) -> Any:
+    """`given` as a `model`.
+
+    Raises:
+        ConfigurationError: an option is unknown or cannot work.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        known = ", ".join(model.model_fields)
+        problem = f"is unknown; known: {known}" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigurationError(f"{where}: option {name}={first['input']!r}: {problem}") from None

@@ -1,0 +1,117 @@
+"""Answers kept in one file, so that a run can be repeated without its server."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple
+from pathlib import Path
+from typing import Any
+
+from research_env.errors import RetrievalError
+from research_env.retrieval import Corpus, Hit, Passage
+
+
+class Recording:
+    """Query and top-k -> hits of one corpus under one set of settings, in an SQLite file. Thread- and process-safe."""
+
+    def __init__(self, path: str | Path, identity: str | None = None, corpus: Corpus | None = None) -> None:
+        """Open `path`; with an identity it is made where it does not exist.
+
+        Args:
+            path: The file.
+            identity: Corpus and settings, as text. What was recorded under another is not mixed with it.
+            corpus: Kept in a new file for `replay`.
+
+        Raises:
+            RetrievalError: the file is no recording, cannot be opened, or is of another corpus or other settings.
+        """
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        if identity is None and not self.path.is_file():
+            raise RetrievalError(f"recording={path}: no such file; make one with mode='record'")
+        try:
+            self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=60, isolation_level=None)
+            self._file.execute("PRAGMA synchronous=NORMAL")
+            if identity is not None:
+                self._file.execute("PRAGMA journal_mode=WAL")
+                self._file.execute("CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT)")
+                self._file.execute("CREATE TABLE IF NOT EXISTS hits (key TEXT PRIMARY KEY, value TEXT)")
+                about = {"identity": identity, "corpus": json.dumps(asdict(corpus) if corpus else None)}
+                self._file.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", about.items())
+            self.about: dict[str, str] = dict(self._file.execute("SELECT key, value FROM about"))
+        except sqlite3.Error as error:
+            raise RetrievalError(f"recording={path}: {error}; give another file") from None
+        if identity is not None and self.about["identity"] != identity:
+            raise RetrievalError(
+                f"recording={path} is of another corpus or other settings: {self.about['identity']}, not {identity}; "
+                "give another file"
+            )
+
+    def get(self, query: str, top_k: int) -> list[Hit] | None:
+        """What was found; None where it was never asked."""
+        with self._lock:
+            row = self._file.execute("SELECT value FROM hits WHERE key = ?", (_key(query, top_k),)).fetchone()
+        return None if row is None else [Hit(Passage(*passage), score) for passage, score in json.loads(row[0])]
+
+    def put(self, answers: Sequence[tuple[str, int, list[Hit]]]) -> None:
+        """Keep answers."""
+        rows = [
+            (_key(query, top_k), json.dumps([[astuple(hit.passage), hit.score] for hit in hits]))
+            for query, top_k, hits in answers
+        ]
+        with self._lock:
+            try:
+                self._file.execute("BEGIN")
+                self._file.executemany("INSERT OR REPLACE INTO hits VALUES (?, ?)", rows)
+                self._file.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._file.in_transaction:
+                    self._file.execute("ROLLBACK")
+                raise RetrievalError(f"recording={self.path}: {error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _key(query: str, top_k: int) -> str:
+    return json.dumps([query, top_k])  # ASCII: a lone surrogate has no other form
+
+
+class Replay:
+    """The retriever of `mode="replay"`: answers from a recording alone, whatever has become of the server."""
+
+    max_batch = 1
+    concurrency = 1
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a recording.
+
+        Raises:
+            RetrievalError: as `Recording`.
+        """
+        self._recording = Recording(path)
+        self.corpus = Corpus(**json.loads(self._recording.about["corpus"]))
+        self.settings: Mapping[str, Any] = json.loads(self._recording.about["identity"])[1]
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        """See `Retriever.search`.
+
+        Raises:
+            RetrievalError: a query that was never recorded.
+        """
+        return [self._find(query, top_k) for query in queries]
+
+    def _find(self, query: str, top_k: int) -> list[Hit]:
+        hits = self._recording.get(query, top_k)
+        if hits is None:
+            raise RetrievalError(
+                f"{self._recording.path} has no answer to {query!r} with top_k {top_k}; run once with mode='record'"
+            )
+        return hits
+
+    def close(self) -> None:
+        self._recording.close()

@@ -1,0 +1,142 @@
+"""A retrieval server of the Search-R1 or of the ReSearch protocol, or one of ours, which speaks both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field
+
+from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
+from research_env.questions.official import short
+from research_env.retrieval import Corpus, Hit, Passage
+from research_env.retrieval.corpora import split_contents
+from research_env.retrieval.gateway import check_options
+
+
+class RemoteOptions(BaseModel):
+    """Options of `http://` and `https://`. A bearer token is taken from the environment: `RESEARCH_RETRIEVAL_TOKEN`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    timeout: float = Field(10.0, gt=0)
+    """Seconds until a request is given up."""
+    protocol: Literal["search-r1", "research"] = "search-r1"
+    """`search-r1`: `POST /retrieve {"queries", "topk", "return_scores"}`; `research`: `POST /batch_search {"query",
+    "top_n", "return_score"}`."""
+
+
+class RemoteRetriever:
+    """Passages come as `{"id", "contents"}`; the contents are a title in quotes, a line end, and the text."""
+
+    max_batch = 64
+    concurrency = 4
+
+    def __init__(self, address: str, options: RemoteOptions) -> None:
+        """Ask the server what it searches; one that does not tell is asked for a trial search.
+
+        Raises:
+            ConfigurationError: the address is none, or holds credentials.
+            RetrievalUnavailable: nothing answers there.
+            RetrievalError: what answers does not speak the protocol, or refuses the token.
+        """
+        parts = urlsplit(address)
+        if parts.username or parts.password:
+            raise ConfigurationError(
+                f"{parts.scheme}://…@{parts.hostname}: leave credentials out of the address; "
+                "set RESEARCH_RETRIEVAL_TOKEN"
+            )
+        if not parts.hostname:
+            raise ConfigurationError(f"{address!r} is no address of a server; write http://host:8000")
+        self.address, self._protocol = address.rstrip("/"), options.protocol
+        token = os.environ.get("RESEARCH_RETRIEVAL_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(timeout=options.timeout, headers=headers, trust_env=False)
+        self.corpus = self._ask_corpus()
+        self.settings: Mapping[str, Any] = {"engine": "remote", "protocol": options.protocol, "address": self.address}
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        """See `Retriever.search`."""
+        clean = [query[:10_000].encode("utf-8", "replace").decode("utf-8") for query in queries]
+        if self._protocol == "search-r1":
+            body = {"queries": clean, "topk": top_k, "return_scores": True}
+            answer = self._send("POST", "/retrieve", body)
+            rows = answer.get("result") if isinstance(answer, dict) else None
+        else:
+            answer = self._send("POST", "/batch_search", {"query": clean, "top_n": top_k, "return_score": True})
+            rows = _paired(answer)
+        if not isinstance(rows, list) or len(rows) != len(clean):
+            raise RetrievalError(
+                f"{self.address} does not speak the protocol {self._protocol}: it said {short(answer)}"
+            )
+        return [[self._hit(found, rank) for rank, found in enumerate(row)][:top_k] for row in rows]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _ask_corpus(self) -> Corpus:
+        try:
+            about = self._send("GET", "/corpus", None)
+            return Corpus(str(about["name"]), int(about["passages"]), about["hash"])
+        except RetrievalUnavailable:
+            raise
+        except (RetrievalError, KeyError, TypeError, ValueError):
+            self.search(["retrieval"], 1)  # a server of another make: it must at least search
+            return Corpus(self.address, 0, None)
+
+    def _send(self, method: str, path: str, body: Any) -> Any:
+        where = self.address + path
+        try:
+            response = self._client.request(method, where, json=body)
+        except httpx.TimeoutException:
+            raise RetrievalUnavailable(f"{where} did not answer within {self._client.timeout.read:g} s") from None
+        except httpx.TransportError as error:
+            raise RetrievalUnavailable(f"{where} cannot be reached; is the server running? ({error})") from None
+        except httpx.HTTPError as error:
+            raise RetrievalError(f"{where}: {error}") from None
+        status, said = response.status_code, short(response.text)
+        if status in (408, 425, 429, 500, 502, 503, 504):
+            raise RetrievalUnavailable(f"{where}: status {status} ({said})")
+        if status in (401, 403):
+            raise RetrievalError(f"{where} refuses the token; set RESEARCH_RETRIEVAL_TOKEN ({said})")
+        if status != 200:
+            raise RetrievalError(f"{where}: status {status} ({said})")
+        try:
+            return response.json()
+        except ValueError:
+            raise RetrievalError(f"{where} did not answer in JSON but with {said}") from None
+
+    def _hit(self, found: Any, rank: int) -> Hit:
+        """`{"document": {"id", "contents"}, "score"}`, or a document alone, which is scored by its rank."""
+        inner = found.get("document") if isinstance(found, dict) else None
+        document = inner if isinstance(inner, dict) else found
+        if not isinstance(document, dict) or not isinstance(document.get("contents"), str):
+            raise RetrievalError(f"{self.address}: {short(found)} is no passage; it needs contents")
+        title, text = split_contents(document["contents"])
+        score = found.get("score") if inner is not None else None
+        ident = str(document.get("id", document["contents"][:80]))
+        return Hit(Passage(ident, title, text), float(score) if isinstance(score, int | float) else -float(rank))
+
+
+def _paired(answer: Any) -> Any:
+    """ReSearch's `[documents, scores]` as Search-R1's rows; documents alone as they stand."""
+    if not (isinstance(answer, list) and len(answer) == 2):
+        return answer
+    documents, scores = answer
+    try:
+        return [
+            [{"document": d, "score": s} for d, s in zip(row, values, strict=True)]
+            for row, values in zip(documents, scores, strict=True)
+        ]
+    except (TypeError, ValueError):
+        return answer  # two queries, without scores
+
+
+def open_remote(address: str, options: dict[str, Any]) -> RemoteRetriever:
+    """The server at an address; see `RemoteRetriever`."""
+    chosen: RemoteOptions = check_options(RemoteOptions, options, f"corpus {address!r}")
+    return RemoteRetriever(address, chosen)

@@ -1,0 +1,186 @@
+"""Any retriever behind the protocols that trainers speak: `python -m research_env serve`.
+
+- Search-R1 (and with it verl, SkyRL, GEM): `POST /retrieve {"queries": […], "topk": 3, "return_scores": true}` ->
+  `{"result": [[{"document": {"id", "contents"}, "score"}]]}`; without scores a row is a list of documents.
+- ReSearch: `POST /search {"query": "…", "top_n": 3, "return_score": false}` -> `[{"id", "contents"}]`, and
+  `POST /batch_search` with a list of queries -> a list of such lists; with scores `[documents, scores]`.
+- Ours: `GET /corpus` (what is searched), `GET /health` (200, or 503 while the backend fails), and `GET /metrics` for
+  Prometheus.
+
+Queries of many requests go to the backend together: see `Gateway`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from research_env.errors import RetrievalError, RetrievalUnavailable
+from research_env.retrieval import Hit
+from research_env.retrieval.dense import contents
+from research_env.retrieval.gateway import Gateway
+
+MAX_QUERIES = 2_048
+MAX_TOP_K = 100
+MAX_BODY = 8 << 20  # bytes
+
+Query = Annotated[str, Field(max_length=10_000)]
+Queries = Annotated[list[Query], Field(max_length=MAX_QUERIES)]
+TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # trainers send fields of their own
+
+
+class Retrieve(_Body):
+    """Search-R1's request."""
+
+    queries: Queries
+    topk: TopK | None = None
+    return_scores: bool = False
+
+
+class Search(_Body):
+    """ReSearch's request for one query."""
+
+    query: Query
+    top_n: TopK = 10
+    return_score: bool = False
+
+
+class BatchSearch(_Body):
+    """ReSearch's request for many."""
+
+    query: Queries
+    top_n: TopK = 10
+    return_score: bool = False
+
+
+def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        gateway: What searches.
+        top_k: Passages where a request of Search-R1 does not say how many.
+        token: Bearer token that every request but `/health` must carry; None asks for none.
+    """
+    app = FastAPI(title="ReSearch Gym retrieval", docs_url=None, redoc_url=None)
+    registry = CollectorRegistry()
+    requests = Counter("retrieval_requests", "Requests", ["path", "status"], registry=registry)
+    seconds = Histogram("retrieval_seconds", "Seconds of a search request", ["path"], registry=registry)
+    for name, text in {
+        "queries": "Queries asked", "cached": "Queries answered from the cache", "sent": "Queries sent to the backend",
+        "joined": "Queries answered by another's call", "calls": "Backend calls", "retries": "Backend calls repeated",
+        "failed": "Queries failed",
+    }.items():  # fmt: skip
+        gauge = Gauge(f"retrieval_{name}", text, registry=registry)
+        gauge.set_function(lambda name=name: getattr(gateway.stats, name))  # type: ignore[misc]
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        path = request.url.path
+        start = time.perf_counter()
+        response = await _refusal(request, token) or await call_next(request)
+        known = path if path in _PATHS else "other"
+        requests.labels(known, response.status_code).inc()
+        if known in _SEARCHES:
+            seconds.labels(known).observe(time.perf_counter() - start)
+        return response
+
+    @app.exception_handler(RetrievalError)
+    async def failed(request: Request, error: RetrievalError) -> Response:
+        # The client is told to try again, never given an empty list: nothing found is another answer.
+        status = 503 if isinstance(error, RetrievalUnavailable) else 502
+        return JSONResponse({"error": str(error)}, status, {"Retry-After": "1"} if status == 503 else None)
+
+    # Plain functions: they wait in threads, where the gateway brings their queries together.
+    @app.post("/retrieve")
+    def retrieve(body: Retrieve) -> Any:
+        found = gateway.search(body.queries, body.topk or top_k)
+        if body.return_scores:
+            return {"result": [[{"document": _document(hit), "score": hit.score} for hit in hits] for hits in found]}
+        return {"result": [[_document(hit) for hit in hits] for hits in found]}
+
+    @app.post("/search")
+    def search(body: Search) -> Any:
+        hits = gateway.search([body.query], body.top_n)[0]
+        documents = [_document(hit) for hit in hits]
+        return [documents, [hit.score for hit in hits]] if body.return_score else documents
+
+    @app.post("/batch_search")
+    def batch_search(body: BatchSearch) -> Any:
+        found = gateway.search(body.query, body.top_n)
+        documents = [[_document(hit) for hit in hits] for hits in found]
+        return [documents, [[hit.score for hit in hits] for hits in found]] if body.return_score else documents
+
+    @app.get("/corpus")
+    def corpus() -> Any:
+        return asdict(gateway.corpus)
+
+    @app.get("/health")
+    def health() -> Response:
+        broken = gateway.trouble()
+        return JSONResponse(
+            {"status": "failing", "error": broken} if broken else {"status": "ok"}, 503 if broken else 200
+        )
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+    return app
+
+
+_SEARCHES = {"/retrieve", "/search", "/batch_search"}
+_PATHS = {*_SEARCHES, "/corpus", "/health", "/metrics"}
+
+
+async def _refusal(request: Request, token: str | None) -> Response | None:
+    """Why a request is not let in; None where it is."""
+    if token and request.url.path != "/health":
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            return JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+    size = request.headers.get("content-length", "")
+    if request.method == "POST" and not (size.isdecimal() and int(size) <= MAX_BODY):
+        status = 413 if size.isdecimal() else 411
+        return JSONResponse({"error": f"send a Content-Length of at most {MAX_BODY:,} bytes"}, status)
+    return None
+
+
+def _document(hit: Hit) -> dict[str, str]:
+    return {"id": hit.passage.id, "contents": contents(hit.passage)}
+
+
+def serve(gateway: Gateway, host: str, port: int, top_k: int, token: str | None) -> None:
+    """Serve until SIGINT or SIGTERM; requests that are being answered are finished first.
+
+    Raises:
+        RetrievalError: the port is taken.
+    """
+    import socket
+
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise RetrievalError(f"--host {host} --port {port}: {error.strerror}; give another port") from None
+    config = uvicorn.Config(
+        create_app(gateway, top_k=top_k, token=token), log_level="warning", timeout_graceful_shutdown=30
+    )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
