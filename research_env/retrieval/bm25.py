@@ -15,9 +15,9 @@ from typing import Any
 
 import tantivy
 from filelock import FileLock
-from rich.progress import track
 
 from research_env.errors import ResearchError, RetrievalError
+from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
 
 ANALYSER = "english"
@@ -27,7 +27,7 @@ CORPUS_FILE = "corpus.json"
 """In an index's folder: its `Corpus`."""
 
 _WRITER_BYTES = 256 << 20
-_PROGRESS_FROM = 50_000  # passages; smaller pools build in about a second
+_SMALL = 50_000  # passages; a pool of fewer builds in about a second
 
 
 def _analyser() -> tantivy.TextAnalyzer:
@@ -185,14 +185,13 @@ def build(
     for leftover in folder.parent.glob(f"{folder.name}.tmp*"):  # of a build that was killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp", dir=folder.parent))
-    small = num_passages is not None and num_passages < _PROGRESS_FROM
+    small = num_passages is not None and num_passages < _SMALL
     try:
         index = tantivy.Index(_schema(), path=str(partial))
         index.register_tokenizer(ANALYSER, _analyser())
         # Small pools get one thread and so one segment: the same bytes searched, the same scores, every time.
         writer = index.writer(_WRITER_BYTES, num_threads=threads or int(small))
-        title = f"indexing {folder.name}"
-        for p in track(passages, title, total=num_passages, disable=small, transient=True):
+        for p in track(passages, f"indexing {folder.name}", num_passages):
             writer.add_document(tantivy.Document(id=[p.id], title=[p.title], text=[p.text]))
         writer.commit()
         writer.wait_merging_threads()

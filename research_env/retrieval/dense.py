@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
 from research_env.errors import ConfigurationError, RetrievalError
+from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
 
 _BATCH = 64
@@ -57,7 +57,7 @@ class Encoder:
             self._model = SentenceTransformer(model, device=device)
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigurationError(f"encoder {model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
-        self.dims = int(self._model.get_sentence_embedding_dimension() or 0)
+        self.dims = int(self._model.get_embedding_dimension() or 0)
         self._lock = threading.Lock()
 
     def queries(self, texts: Sequence[str]) -> np.ndarray:
@@ -136,7 +136,7 @@ def build_dense(folder: Path, passages: Iterable[Passage], model: str, device: s
         offsets = [0]
         with (partial / "passages.jsonl").open("wb") as file:
             total = Corpus(**json.loads((folder / "corpus.json").read_text("utf-8")))
-            stream = iter(track(passages, f"encoding {folder.name}", total=total.passages, transient=True))
+            stream = track(passages, f"encoding {folder.name}", total.passages)
             while batch := list(islice(stream, _BATCH)):
                 index.add(encoder.passages(batch))
                 for p in batch:

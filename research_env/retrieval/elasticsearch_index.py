@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from research_env.errors import ConfigurationError, RetrievalError
+from research_env.progress import progress, track
 from research_env.retrieval import Corpus, Passage
 from research_env.retrieval.corpora import ContentHash, CorpusReader
 from research_env.retrieval.elasticsearch import connect, disk_full, failure
@@ -80,7 +76,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
             return _same(meta, reader, address)
         start, done = meta["done"], 0
         actions = _actions(reader, start, index, encoder)
-        with _progress(reader.name, reader.total) as step:
+        with progress(reader.name, reader.total) as step:
             results = helpers.parallel_bulk(
                 client, actions, thread_count=_THREADS,
                 chunk_size=_CHUNK, queue_size=_THREADS, max_chunk_bytes=20 << 20, raise_on_error=True,
@@ -130,11 +126,8 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
     try:
         about = _about(client, index)
         content = ContentHash()
-        with _progress(f"reading {index}", client.count(index=index)["count"]) as step:
-            for passage in _scan(client, index):
-                content.add(passage)
-                if content.passages % _CHUNK == 0:
-                    step(content.passages)
+        for passage in track(_scan(client, index), f"reading {index}", client.count(index=index)["count"]):
+            content.add(passage)
     except Exception as error:
         raise failure(error, address) from error
     finally:
@@ -224,27 +217,3 @@ def _encoder(settings: IndexSettings, device: str) -> Encoder | None:
     from research_env.retrieval.dense import Encoder
 
     return Encoder(settings.encoder, device)
-
-
-class _progress:
-    """A bar on a terminal; elsewhere a line every ten seconds."""
-
-    def __init__(self, title: str, total: int | None) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task(title, total=total)
-        self._title, self._plain, self._said = title, not console.is_terminal, time.monotonic()
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._bar.start()
-        return self._step
-
-    def _step(self, done: int) -> None:
-        self._bar.update(self._task, completed=done)
-        if self._plain and time.monotonic() - self._said > 10:
-            self._said = time.monotonic()
-            sys.stderr.write(f"{self._title}: {done:,} passages\n")
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

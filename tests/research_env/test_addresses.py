@@ -1,0 +1,155 @@
+"""Folders and files as corpora, `index build`, and addresses that cannot work."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+from research_env.__main__ import main
+from research_env.errors import ConfigurationError, DataInvalid, RetrievalError
+from research_env.retrieval import open_retriever
+
+SYNTHETIC = "research_env:ReSearch-Synthetic-v0"
+ROWS = [
+    {"id": "p0", "title": "Amber Kesh", "text": "Amber Kesh is a novel by Bram Tovik."},
+    {"id": "p1", "title": "Bram Tovik", "text": "Bram Tovik was born in Lundor Quay."},
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "books.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def run(*arguments: Any) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_a_file_is_indexed_at_first_use_and_again_when_it_changes(file: Path, research_home: Path) -> None:
+    first = open_retriever(str(file))
+    assert [hit.passage.id for hit in first.search(["born"], 5)[0]] == ["p1"]
+    assert first.corpus.passages == 2
+    assert open_retriever(str(file)).corpus == first.corpus
+    assert len(list((research_home / "indexes").glob("books-*/corpus.json"))) == 1
+    file.write_text(file.read_text() + json.dumps({"id": "p2", "title": "", "text": "born again"}) + "\n")
+    assert open_retriever(str(file)).corpus.passages == 3
+
+
+def test_a_folder_is_built_once_and_opened(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "index"
+    for _ in range(2):
+        assert run("index", "build", "--corpus", file, "--to", folder) == 0
+        assert "books, 2 passages, content hash" in capsys.readouterr().out
+    assert open_retriever(str(folder)).corpus == open_retriever(str(file)).corpus
+
+
+def test_an_episode_over_a_file(file: Path) -> None:
+    env = gym.make(SYNTHETIC, corpus=str(file), disable_env_checker=True)
+    _, info = env.reset(seed=0)
+    assert info["corpus"] == env.unwrapped.metadata["corpus"]
+    assert (info["corpus"]["name"], info["corpus"]["passages"]) == ("books", 2)
+    *_, info = env.step("<think> x </think> <search> Amber Kesh </search>")
+    assert info["passages"] == ["p0"]
+
+
+def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> None:
+    turn = "<think> x </think> <search> Amber Kesh </search>"
+    recording = {"recording": str(tmp_path / "run.sqlite")}
+    env = gym.make(SYNTHETIC, corpus=str(file), retrieval={**recording, "mode": "record"}, disable_env_checker=True)
+    env.reset(seed=0)
+    first = env.step(turn)
+    file.unlink()
+    env = gym.make(SYNTHETIC, corpus=str(file), retrieval={**recording, "mode": "replay"}, disable_env_checker=True)
+    env.reset(seed=0)
+    assert env.step(turn) == first
+    env.reset(seed=1)
+    with pytest.raises(RetrievalError, match="no answer to 'Orlo'"):
+        env.step("<think> x </think> <search> Orlo </search>")
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "said"),
+    [
+        ("nowhere", {}, "there is no such file or folder"),
+        ("ftp://host/x", {}, "ftp:// is unknown; known: elasticsearch://"),
+        ("{file}", {"timeout": 3}, "option timeout=3: is unknown; known: rank, device"),
+        ("{file}", {"deadline": 0}, "option deadline=0: Input should be greater than 0"),
+        ("{file}", {"mode": "tape"}, "option mode='tape'"),
+        ("{file}", {"mode": "replay"}, "say with recording=FILE what to replay"),
+        ("{file}", {"rank": "dense"}, "--encoder MODEL"),
+        ("{folder}", {}, "is not a readable index"),
+        ("http://", {}, "write http://host:8000"),
+        ("http://user:secret@host", {}, "leave credentials out of the address"),
+        ("http://127.0.0.1:1", {}, "cannot be reached; is the server running?"),
+        ("pooled", {"timeout": 3}, "option timeout=3: is unknown"),
+        ("none", {"timeout": 3}, "option timeout=3: is unknown"),
+    ],
+)
+def test_what_cannot_work_is_one_line_when_the_environment_is_made(
+    address: str, options: dict[str, Any], said: str, file: Path, tmp_path: Path
+) -> None:
+    address = address.replace("{file}", str(file)).replace("{folder}", str(tmp_path))
+    with pytest.raises((ConfigurationError, RetrievalError)) as caught:
+        gym.make(SYNTHETIC, corpus=address, retrieval=options, disable_env_checker=True)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--corpus", "nowhere", "--to", "{tmp}/index"], "'nowhere' is no file"),
+        (["--corpus", "{bad}", "--to", "{tmp}/index"], "line 1"),
+        (["--corpus", "{file}", "--to", "ftp://host/x"], "give a folder, or elasticsearch://host:9200/index"),
+        (["--corpus", "{file}", "--to", "{tmp}"], "holds something that is no index"),
+        (["--corpus", "{file}", "--to", "elasticsearch://127.0.0.1:1/x"], "cannot be reached"),
+    ],
+)
+def test_builds_that_cannot_work_leave_nothing(
+    arguments: list[str], said: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    places = {"{tmp}": str(tmp_path), "{file}": str(file), "{bad}": str(tmp_path / "bad.jsonl")}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert run("index", "build", *arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == before
+
+
+def test_bad_rows_are_left_out_when_asked(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file.write_text(file.read_text() + "{\n")
+    assert run("index", "build", "--corpus", file, "--to", tmp_path / "index", "--skip-bad-rows") == 0
+    assert "2 passages (1 bad rows left out)" in capsys.readouterr().out
+    with pytest.raises(DataInvalid, match="line 3"):
+        open_retriever(str(file))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/bin/mount"), reason="mounting needs root")
+def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A small tmpfs: one line, and nothing half-written."""
+    disk, corpus = tmp_path / "disk", tmp_path / "many.jsonl"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size=2m tmpfs {disk} 2>/dev/null"):
+        pytest.skip("mounting is not allowed here")
+    try:
+        rows = ({"id": str(i), "title": f"title {i}", "text": os.urandom(300).hex()} for i in range(20_000))
+        corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert run("index", "build", "--corpus", corpus, "--to", disk / "index") == 2
+        err = capsys.readouterr().err
+        assert "free disk space there" in err
+        assert err.count("\n") == 1
+        assert [path for path in disk.iterdir() if path.suffix != ".lock"] == []
+    finally:
+        os.system(f"umount {disk}")

@@ -1,0 +1,147 @@
+"""Corpora from files: formats, bad rows, duplicates, damage, and the content hash."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import random
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from research_env.errors import ConfigurationError, DataInvalid, DataMissing
+from research_env.retrieval import Passage
+from research_env.retrieval.corpora import ContentHash, open_corpus
+
+
+def corpus(path: Path, rows: Sequence[Any]) -> str:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def passages(address: str, skip_bad: bool = False) -> list[Passage]:
+    return list(open_corpus(address, skip_bad))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"id": "0", "contents": '"The Story"\nThe film deals.'}, Passage("0", "The Story", "The film deals.")),
+        ({"id": 7, "contents": '""Heroes" (album)"\nBowie\n1977'}, Passage("7", '"Heroes" (album)', "Bowie\n1977")),
+        ({"id": "0", "contents": "no title"}, Passage("0", "no title", "")),
+        ({"id": "a", "title": "T", "text": "x", "more": 1}, Passage("a", "T", "x")),
+        ({"_id": "a", "text": "x"}, Passage("a", "", "x")),
+        ({"id": "12", "title": "Anarchism", "text": ["One. ", " Two."]}, Passage("12", "Anarchism", "One.  Two.")),
+        ({"id": "12", "title": "A", "text": [["One.", " Two."], [" Three."]]}, Passage("12", "A", "One. Two. Three.")),
+    ],
+)
+def test_formats(tmp_path: Path, row: dict[str, Any], expected: Passage) -> None:
+    assert passages(corpus(tmp_path / "c.jsonl", [row])) == [expected]
+
+
+def test_gzip_and_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "wiki-18.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"id": "0", "contents": "\\"T\\"\\nx"}\n\n'))
+    reader = open_corpus(str(path))
+    assert list(reader) == [Passage("0", "T", "x")]
+    assert reader.name == "wiki-18"
+
+
+def test_hotpotqas_dump(tmp_path: Path) -> None:
+    path = tmp_path / "enwiki-abstracts.tar.bz2"
+    with tarfile.open(path, "w:bz2") as archive:
+        for name, ids in {"AA/wiki_00.bz2": (12, 25), "AB/wiki_01.bz2": (39,)}.items():
+            rows = [{"id": str(i), "url": "u", "title": f"T{i}", "text": ["One.", f" {i}."]} for i in ids]
+            data = bz2.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+            member = tarfile.TarInfo(f"enwiki/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    assert passages(str(path)) == [Passage(str(i), f"T{i}", f"One. {i}.") for i in (12, 25, 39)]
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(DataInvalid, match="cut off or damaged"):
+        passages(str(path))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "is not a JSON object"),
+        ({"title": "T", "text": "x"}, "id=None"),
+        ({"id": "", "text": "x"}, "id=''"),
+        ({"id": True, "text": "x"}, "id=True"),
+        ({"id": "a", "title": "T"}, "text is missing"),
+        ({"id": "a", "title": 3, "text": "x"}, "title=3 is not a string"),
+        ({"id": "a", "text": [1]}, "text is missing"),
+        ({"id": "a", "contents": None}, "contents=None is not a string"),
+        ('{"id": "a", "text": "\\ud800"}', "surrogate pair"),
+        ({"id": "0", "text": "again"}, "id '0' was there before"),
+        ({"id": "x", "text": "again"}, "id 'x' was there before"),
+    ],
+)
+def test_a_bad_row_is_named_by_line_and_passed_over_only_when_asked(tmp_path: Path, row: Any, said: str) -> None:
+    good = [{"id": "0", "text": "a"}, {"id": "x", "text": "b"}]
+    address = corpus(tmp_path / "c.jsonl", [*good, row, {"id": "1", "text": "c"}])
+    with pytest.raises(DataInvalid) as caught:
+        passages(address)
+    assert said in str(caught.value)
+    assert f"{address}, line 3" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    reader = open_corpus(address, skip_bad=True)
+    assert [p.id for p in reader] == ["0", "x", "1"]
+    assert reader.skipped == 1
+
+
+def test_ids_that_look_alike_are_not_the_same(tmp_path: Path) -> None:
+    rows = [{"id": i, "text": "x"} for i in ("0", "1", "01", "+1", "1 ", "٠", "3", "2")]
+    assert len(passages(corpus(tmp_path / "c.jsonl", rows))) == len(rows)
+
+
+@pytest.mark.parametrize("cut", [1, 10, 100])
+def test_a_damaged_archive(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "c.jsonl.gz"
+    lines = "".join(json.dumps({"id": str(i), "text": f"text {i}"}) + "\n" for i in range(1_000))
+    path.write_bytes(gzip.compress(lines.encode())[:-cut])
+    with pytest.raises(DataInvalid, match="gzip data is cut off or damaged"):
+        passages(str(path))
+
+
+def test_a_file_cut_off_in_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": "0", "text": "a"}\n{"id": "1", "te')
+    with pytest.raises(DataInvalid, match=r"line 2: .*ends within this row: is it whole\?"):
+        passages(str(path))
+
+
+def test_a_data_sets_pool(musique_home: Path) -> None:
+    reader = open_corpus("musique")
+    assert len(list(reader)) == reader.total == reader.content.passages
+
+
+def test_neither_file_nor_data_set() -> None:
+    with pytest.raises(ConfigurationError, match=r"'nowhere' is no file.*musique"):
+        open_corpus("nowhere")
+    with pytest.raises(DataMissing):
+        open_corpus("musique")
+
+
+def test_the_hash_is_of_the_content_and_not_of_the_order() -> None:
+    rng = random.Random(0)
+    texts = [Passage(str(i), f"t{i}", f"x{i % 3}") for i in range(50)]
+
+    def digest(some: list[Passage]) -> str:
+        content = ContentHash()
+        for passage in some:
+            content.add(passage)
+        assert content.passages == len(some)
+        return content.hexdigest()
+
+    assert digest(texts) == digest(rng.sample(texts, 50))
+    others = [texts[:-1], [*texts, texts[0]], [*texts[:-1], Passage("49", "t49", "x")], [Passage("0", "t0x", "0")]]
+    assert len({digest(texts), *map(digest, others)}) == 5
+    assert digest([Passage("a", "b", "c")]) != digest([Passage("a", "", "b\0c")])
