@@ -7,10 +7,13 @@ Over one pool of passages and the questions whose gold passages are in it. The q
 - recall@k: share of a question's gold passages in the top k, averaged over questions; `all@10` is the share of
   questions with every gold passage in the top 10.
 
+- overlap@5: share of an engine's top 5 that the embedded index has in its own, averaged over questions.
+
 bm25s (numpy backend, English stop words and stemmer, title and text as one field, the same k1 and b) is an independent
 implementation of the same ranking: recall should be close, latency is a yardstick. It is left out where not installed.
+Elasticsearch (english analyser, most_fields over title and text) is asked where a server is named.
 
-    python -m benchmarks.retrieval --data FOLDER
+    python -m benchmarks.retrieval --data FOLDER [--elasticsearch HOST:PORT]
 
 FOLDER has `corpus/wiki_pool.jsonl.gz`, lines `{"id", "contents": "\\"Title\\"\\ntext"}`, and `recall/questions.jsonl`,
 lines `{"dataset", "question", "gold_passages"}`.
@@ -36,6 +39,9 @@ from rich.table import Table
 
 from research_env.retrieval import Passage
 from research_env.retrieval.bm25 import open_or_build
+from research_env.retrieval.corpora import open_corpus
+from research_env.retrieval.elasticsearch import open_elasticsearch
+from research_env.retrieval.elasticsearch_index import IndexSettings, build
 
 TOP_K = 10
 Find = Callable[[str], list[str]]
@@ -82,6 +88,23 @@ def with_bm25s(passages: Sequence[Passage], folder: Path) -> Find | None:
     return find
 
 
+def with_elasticsearch(path: Path, server: str) -> Find:
+    """An Elasticsearch index of the pool, one search a call."""
+    address = f"elasticsearch://{server}/benchmark-pool"
+    build(address, open_corpus(str(path)), IndexSettings())
+    retriever = open_elasticsearch(address, {})
+    return lambda query: [hit.passage.id for hit in retriever.search([query], TOP_K)[0]]
+
+
+def overlap(found: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> float:
+    """Mean share of the top 5 that both have; a question that neither finds anything for counts as 1."""
+    shares = []
+    for ours, theirs in zip(found, reference, strict=True):
+        either = max(len(ours[:5]), len(theirs[:5]))
+        shares.append(len(set(ours[:5]) & set(theirs[:5])) / either if either else 1.0)
+    return float(np.mean(shares))
+
+
 def run(find: Find, queries: Sequence[str], threads: int) -> tuple[list[list[str]], np.ndarray, float]:
     """What was found, `[queries]` milliseconds each, and wall seconds."""
 
@@ -118,7 +141,9 @@ def main() -> int:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
-    folder = parser.parse_args().data
+    parser.add_argument("--elasticsearch", metavar="HOST:PORT", help="measure this server beside the others")
+    options = parser.parse_args()
+    folder = options.data
     try:
         passages, questions = read(folder)
     except OSError as error:
@@ -127,12 +152,17 @@ def main() -> int:
     queries = [question["question"] for question in questions]
     speed = Table("engine", "build s", "threads", "median ms", "p99 ms", "queries/s")
     speed.title = f"{len(queries):,} queries over {len(passages):,} passages, top {TOP_K}"
-    quality = Table("engine", "data set", "questions", "recall@5", "recall@10", "all@10", title="recall")
+    quality = Table("engine", "data set", "questions", "recall@5", "recall@10", "all@10", "overlap@5", title="recall")
+    engines: dict[str, Callable[[Sequence[Passage], Path], Find | None]] = {"embedded": embedded, "bm25s": with_bm25s}
+    if options.elasticsearch:
+        pool = folder / "corpus" / "wiki_pool.jsonl.gz"
+        engines["elasticsearch"] = lambda passages, cache: with_elasticsearch(pool, options.elasticsearch)
+    reference: list[list[str]] = []
     with tempfile.TemporaryDirectory() as cache:
-        for engine, make in {"embedded": embedded, "bm25s": with_bm25s}.items():
+        for engine, make in engines.items():
             start = perf_counter()
             find = make(passages, Path(cache))
-            build = perf_counter() - start
+            seconds = perf_counter() - start
             if find is None:
                 continue
             found: list[list[str]] = []
@@ -140,9 +170,11 @@ def main() -> int:
                 found, times, wall = run(find, queries, threads)
                 median, p99 = np.percentile(times, [50, 99])
                 rate = f"{len(queries) / wall:,.0f}"
-                speed.add_row(engine, f"{build:.1f}", str(threads), f"{median:.2f}", f"{p99:.2f}", rate)
+                speed.add_row(engine, f"{seconds:.1f}", str(threads), f"{median:.2f}", f"{p99:.2f}", rate)
+            reference = reference or found
             for name, (count, *values) in recall(found, questions).items():
-                quality.add_row(engine, name, f"{count:,.0f}", *(f"{value:.3f}" for value in values))
+                same = f"{overlap(found, reference):.3f}" if name == "all" else ""
+                quality.add_row(engine, name, f"{count:,.0f}", *(f"{value:.3f}" for value in values), same)
     console = Console()
     console.print(speed)
     console.print(quality)

@@ -44,7 +44,13 @@ def test_retrieval_prints_both_engines(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "1 queries over 30 passages" in shown
     assert shown.count("own") == 2
-    assert shown.count("1.000") == 12
+    assert shown.count("1.000") == 14
+
+
+def test_overlap_by_hand():
+    reference = [["1", "2", "3", "4", "5", "6"], ["1"], []]
+    assert retrieval.overlap(reference, reference) == 1.0
+    assert retrieval.overlap([["1", "2", "x", "y", "z", "3"], [], []], reference) == pytest.approx((0.4 + 0 + 1) / 3)
 
 
 def test_retrieval_without_data_says_so(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,181 @@
+"""The embedded index at scale, with bm25s and Elasticsearch beside it in the same run.
+
+Passages of about 100 words are generated with the word frequencies of a real pool, and written to a file once; the
+build reads that file, as a user's would. Queries are real questions, each asked once, from 64 threads at once through
+a gateway without a cache, as 64 episodes ask.
+
+- build: passages/s from the file to a searchable index.
+- open: seconds in a fresh process from `open_retriever` to the first answer.
+- memory: resident memory of that process after the whole load, MiB, the mapped index in it counted apart.
+
+    python -m benchmarks.retrieval_scale --data FOLDER --passages 1000000 [--elasticsearch HOST:PORT] [--bm25s]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from research_env.retrieval import open_retriever
+from research_env.retrieval.corpora import open_corpus
+from research_env.retrieval.elasticsearch_index import IndexSettings, build
+from research_env.retrieval.embedded import build_folder
+
+THREADS = 64
+TOP_K = 5
+WORDS = (60, 140)  # a passage
+
+
+def generate(pool: Path, count: int) -> Iterator[dict[str, str]]:
+    """`count` passages of random words, as frequent as in the pool; the same ones every time."""
+    words: Counter[str] = Counter()
+    with gzip.open(pool, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            words.update(json.loads(line)["contents"].split())
+    vocabulary = np.array(list(words), object)
+    share = np.array(list(words.values()), float)
+    cumulated = np.cumsum(share / share.sum())
+    rng = np.random.default_rng(0)
+    for start in range(0, count, 10_000):
+        lengths = rng.integers(*WORDS, min(10_000, count - start))
+        drawn = vocabulary[np.searchsorted(cumulated, rng.random(lengths.sum() + 3 * len(lengths)), "right")]
+        at = 0
+        for number, length in enumerate(lengths, start):
+            title, text = drawn[at : at + 3], drawn[at + 3 : at + 3 + length]
+            at += 3 + length
+            yield {"id": str(number), "contents": f'"{" ".join(title)}"\n{" ".join(text)}'}
+
+
+def load(address: str, queries: list[str]) -> dict[str, float]:
+    """Open a corpus and ask every query from `THREADS` threads: `open`, `rate`, `p50`, `p99` (ms), `memory` (MiB)."""
+    start = perf_counter()
+    retriever = open_retriever(address, cache=0, deadline=600.0)
+    retriever.search(queries[:1], TOP_K)
+    opened = perf_counter() - start
+
+    def timed(query: str) -> float:
+        before = perf_counter()
+        retriever.search([query], TOP_K)
+        return (perf_counter() - before) * 1000
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(timed, queries[:200]))
+        start = perf_counter()
+        times = list(threads.map(timed, queries))
+        wall = perf_counter() - start
+    memory = psutil.Process().memory_full_info()
+    p50, p99 = np.percentile(times, [50, 99])
+    mapped = (memory.rss - memory.uss) >> 20
+    return {
+        "open": opened, "rate": len(queries) / wall, "p50": p50, "p99": p99, "memory": memory.rss >> 20,
+        "mapped": mapped, "calls": retriever.stats.calls,
+    }  # fmt: skip
+
+
+def in_a_fresh_process(address: str, questions: Path) -> dict[str, float]:
+    """`load` where nothing else has been."""
+    code = (
+        "import json, sys; from benchmarks.retrieval_scale import load; "
+        "queries = [json.loads(line)['question'] for line in open(sys.argv[2], encoding='utf-8')]; "
+        "print(json.dumps(load(sys.argv[1], queries)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, address, str(questions)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def with_bm25s(file: Path, queries: list[str]) -> tuple[float, float]:
+    """bm25s: build seconds, and queries/s of its own batch call on as many threads as there are cores."""
+    import bm25s
+    import Stemmer
+
+    start = perf_counter()
+    texts = [f"{p.title} {p.text}" for p in open_corpus(str(file))]
+    tokenizer = bm25s.tokenization.Tokenizer(stopwords="en", stemmer=Stemmer.Stemmer("english"))
+    tokens = tokenizer.tokenize(texts, show_progress=False, return_as="tuple")
+    scorer = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
+    scorer.index(tokens, show_progress=False)
+    built = perf_counter() - start
+    ids = tokenizer.tokenize(queries, update_vocab=False, show_progress=False)
+    start = perf_counter()
+    scorer.retrieve(ids, k=TOP_K, show_progress=False, n_threads=psutil.cpu_count() or 1)
+    return built, len(queries) / (perf_counter() - start)
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="as benchmarks.retrieval")
+    parser.add_argument("--passages", type=int, default=1_000_000, metavar="N")
+    parser.add_argument("--elasticsearch", metavar="HOST:PORT", help="measure this server too")
+    parser.add_argument("--bm25s", action="store_true", help="measure bm25s too (GiB of memory, minutes)")
+    parser.add_argument("--scratch", type=Path, help="folder for the passages and the index; default: a temporary one")
+    options = parser.parse_args()
+    pool, questions = options.data / "corpus" / "wiki_pool.jsonl.gz", options.data / "recall" / "questions.jsonl"
+    if not pool.is_file() or not questions.is_file():
+        print(
+            f"error: {options.data} does not hold corpus/wiki_pool.jsonl.gz and recall/questions.jsonl", file=sys.stderr
+        )
+        return 2
+    columns = (
+        "engine",
+        "passages/s",
+        "index MB",
+        "open s",
+        "queries/s",
+        "p50 ms",
+        "p99 ms",
+        "memory MiB",
+        "of it mapped",
+    )
+    table = Table(*columns, title=f"{options.passages:,} passages, {THREADS} threads, top {TOP_K}")
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        file, folder = Path(scratch) / "passages.jsonl", Path(scratch) / "index"
+        with file.open("w", encoding="utf-8") as out:
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate(pool, options.passages))
+        start = perf_counter()
+        build_folder(str(file), folder)
+        rate = options.passages / (perf_counter() - start)
+        size = sum(path.stat().st_size for path in folder.iterdir()) >> 20
+        add(table, "embedded", rate, size, in_a_fresh_process(str(folder), questions))
+        if options.elasticsearch:
+            address = f"elasticsearch://{options.elasticsearch}/benchmark-{options.passages}"
+            start = perf_counter()
+            build(address, open_corpus(str(file)), IndexSettings())
+            rate = options.passages / (perf_counter() - start)
+            add(table, "elasticsearch", rate, None, in_a_fresh_process(address, questions))
+        if options.bm25s:
+            queries = [json.loads(line)["question"] for line in questions.read_text("utf-8").splitlines()]
+            seconds, speed = with_bm25s(file, queries)
+            table.add_row("bm25s", f"{options.passages / seconds:,.0f}", "", "", f"{speed:,.0f}", "", "", "", "")
+    Console(width=120).print(table)
+    return 0
+
+
+def add(table: Table, engine: str, rate: float, size: int | None, found: dict[str, Any]) -> None:
+    """A row."""
+    table.add_row(
+        engine, f"{rate:,.0f}", "" if size is None else f"{size:,}", f"{found['open']:.2f}", f"{found['rate']:,.0f}",
+        f"{found['p50']:.0f}", f"{found['p99']:.0f}", f"{found['memory']:,.0f}", f"{found['mapped']:,.0f}",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
