@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,9 @@ from learners.engines import Engine
 from learners.environment import EnvironmentFault, faults, make, stops
 from learners.transcript import Transcript
 from learners.types import Sampling, Trajectory
+
+_MAX_THREADS = 64
+_PAUSE = 5.0  # seconds before an episode is tried again; twice as many before the second time
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Rollout:
 class Worker:
     """Plays episodes of one environment with one engine, as many at once as the engine takes.
 
-    Environment steps, decoding and encoding run on two threads beside the event loop, which only ever waits.
+    Environment steps run on threads beside the event loop, which only ever waits: as many as there are episodes, so
+    that searches that wait for a server can go out together. Decoding and encoding, which compute, run two at a time.
     """
 
     def __init__(
@@ -55,7 +60,8 @@ class Worker:
         self.engine, self._tokenizer, self._env_id, self._limits = engine, tokenizer, env_id, limits
         self._chat, self._max_retries, self._search_cost = chat, max_retries, search_cost
         self._idle: dict[str, list[gym.Env[str, str]]] = defaultdict(list)
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="environment")
+        self._threads = ThreadPoolExecutor(min(concurrency, _MAX_THREADS), thread_name_prefix="environment")
+        self._computing = threading.Semaphore(2)
         self._room = asyncio.Semaphore(concurrency)
 
     async def collect(
@@ -71,7 +77,8 @@ class Worker:
         kwargs = json.dumps(dict(env_kwargs), sort_keys=True)
 
         async def episode(number: int, seed: int) -> Trajectory | None:
-            for _ in range(1 + self._max_retries):
+            for tried in range(1 + self._max_retries):
+                await asyncio.sleep(tried * _PAUSE)  # what failed needs time, and others need the room meanwhile
                 async with self._room:
                     env = None
                     try:
@@ -134,13 +141,16 @@ class Worker:
         if self._chat:
             message = [{"role": "user", "content": prompt}]
             prompt = self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return prompt, info, self._tokenizer.encode(prompt, add_special_tokens=False)
+        with self._computing:
+            return prompt, info, self._tokenizer.encode(prompt, add_special_tokens=False)
 
     def _step(self, env: gym.Env[str, str], ids: Sequence[int]) -> tuple[str, tuple, list[int]]:
-        action = self._tokenizer.decode(ids, skip_special_tokens=True)
+        with self._computing:
+            action = self._tokenizer.decode(ids, skip_special_tokens=True)
         with faults():
             step = env.step(action)
-        return action, step, self._tokenizer.encode(step[0], add_special_tokens=False) if step[0] else []
+        with self._computing:
+            return action, step, self._tokenizer.encode(step[0], add_special_tokens=False) if step[0] else []
 
 
 def _abandon(env: gym.Env[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -295,11 +296,15 @@ def _retriever(name: str, options: str, corpus: str, retrieval: str) -> Retrieve
     return open_pool(pool.name, pool.fingerprint, pool.passages, pool.num_passages, given)
 
 
+# A child process must not write to its parent's connections.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_retriever.cache_clear)
+
+
 def _corpus(name: str, options: str, corpus: str, retrieval: str) -> dict[str, Any]:
     """What is searched, for the record. A pool's index is not built for that; whatever else is searched is opened."""
-    if corpus == "pooled":
+    if corpus == "pooled" and check_pool_options(json.loads(retrieval)).mode != "replay":
         pool = _dataset(name, options)
-        check_pool_options(json.loads(retrieval))
         return {"name": pool.name, "passages": pool.num_passages, "hash": pool.fingerprint}
     return asdict(_retriever(name, options, corpus, retrieval).corpus)
 

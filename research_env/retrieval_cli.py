@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from research_env.errors import ConfigurationError, RetrievalError
 from research_env.retrieval import open_retriever
 from research_env.retrieval.addresses import open_pool
 from research_env.retrieval.corpora import open_corpus
+from research_env.retrieval.options import secret
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -104,9 +104,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(f"--retrieval {arguments.retrieval!r} is not JSON: {error}") from None
     if not isinstance(options, dict):
         raise ConfigurationError(f"--retrieval {arguments.retrieval!r} is not a JSON object")
+    if not 1 <= arguments.top_k <= 100:
+        raise ConfigurationError(f"--top-k {arguments.top_k}: give 1 to 100")
     if not 0 < arguments.port < 65_536:
         raise ConfigurationError(f"--port {arguments.port}: give 1 to 65535")
-    token = os.environ.get("RESEARCH_RETRIEVAL_TOKEN")
+    token = secret("RESEARCH_RETRIEVAL_TOKEN")
     if arguments.host not in ("127.0.0.1", "::1", "localhost") and not token:
         sys.stderr.write("warning: others can reach this server; set RESEARCH_RETRIEVAL_TOKEN to ask for a token\n")
     gateway = _open(arguments.corpus, options)

@@ -80,7 +80,7 @@ class NoRetriever:
         pass
 
 
-def open_retriever(address: str, **options: Any) -> Gateway:
+def open_retriever(address: str, /, **options: Any) -> Gateway:
     """Open the retriever at `address`; see `research_env.retrieval.addresses` for addresses and options.
 
     Raises:

@@ -19,7 +19,8 @@ from typing import Any
 from research_env.errors import ConfigurationError
 from research_env.questions.store import home
 from research_env.retrieval import Passage, Retriever
-from research_env.retrieval.gateway import Gateway, GatewayOptions, check_options
+from research_env.retrieval.gateway import Gateway, GatewayOptions
+from research_env.retrieval.options import check_options
 from research_env.retrieval.recording import Replay
 
 RETRIEVERS: dict[str, str] = {
@@ -34,10 +35,15 @@ RETRIEVERS: dict[str, str] = {
 
 def open_address(address: str, options: dict[str, Any]) -> Gateway:
     """See `research_env.retrieval.open_retriever`."""
+    scheme, separator, rest = address.partition("://")
+    if separator and "@" in rest:  # before anything quotes it
+        raise ConfigurationError(
+            f"corpus {scheme}://…@…: leave credentials out of the address; they belong in environment variables: "
+            "ELASTIC_API_KEY, or ELASTIC_USERNAME and ELASTIC_PASSWORD; RESEARCH_RETRIEVAL_TOKEN"
+        )
     mine, others = _split(options, address)
     if mine.mode == "replay":
         return Gateway(_replay(mine), mine)
-    scheme, separator, _ = address.partition("://")
     if (scheme if separator else "") not in RETRIEVERS:
         known = ", ".join(f"{name}://" for name in RETRIEVERS if name)
         raise ConfigurationError(f"corpus {address!r}: {scheme}:// is unknown; known: {known}, or a path")
@@ -62,8 +68,7 @@ def open_pool(
 
 def check_pool_options(options: dict[str, Any]) -> GatewayOptions:
     """A pool's options: the gateway's alone."""
-    found: GatewayOptions = check_options(GatewayOptions, options, "retrieval of a pool")
-    return found
+    return check_options(GatewayOptions, options, "retrieval of a pool")
 
 
 def _split(options: dict[str, Any], address: str) -> tuple[GatewayOptions, dict[str, Any]]:

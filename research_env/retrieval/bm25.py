@@ -16,9 +16,10 @@ from typing import Any
 import tantivy
 from filelock import FileLock
 
-from research_env.errors import ResearchError, RetrievalError
+from research_env.errors import ConfigurationError, ResearchError, RetrievalError
 from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
+from research_env.retrieval.corpora import CorpusReader
 
 ANALYSER = "english"
 SETTINGS: Mapping[str, Any] = {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": ANALYSER, "layout": 2}
@@ -200,3 +201,18 @@ def build(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def check_content(folder: Path, reader: CorpusReader) -> Corpus:
+    """What the index in `folder` is of.
+
+    Raises:
+        ConfigurationError: it is of another corpus than the one that `reader` has read to the end.
+    """
+    corpus = Corpus(**json.loads((folder / CORPUS_FILE).read_text("utf-8")))
+    if corpus.hash != reader.content.hexdigest():
+        raise ConfigurationError(
+            f"{folder} holds the index of another corpus ({corpus.name}, {corpus.passages:,} passages; this one has "
+            f"{reader.content.passages:,}); give another folder"
+        )
+    return corpus

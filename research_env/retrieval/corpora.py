@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import hashlib
 import tarfile
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,40 @@ class ContentHash:
         return f"{self._sum % (1 << 128):032x}"
 
 
+class _Ids:
+    """Ids that were there. Numbers that count up, as wiki-18's 21 million do, are kept as ranges and need no memory."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._others: set[bytes] = set()
+
+    def add(self, ident: str) -> bool:
+        """Remember an id; False where it was there before."""
+        if ident.isascii() and ident.isdecimal() and len(ident) < 19 and (ident[0] != "0" or ident == "0"):
+            number = int(ident)
+            last = self._ends[-1] if self._ends else -1
+            if number >= last and not (self._others and self._digest(ident) in self._others):
+                if number == last:
+                    self._ends[-1] += 1
+                    return True
+                if len(self._starts) < 10_000:
+                    self._starts.append(number)
+                    self._ends.append(number + 1)
+                    return True
+            at = bisect_right(self._starts, number) - 1
+            if at >= 0 and number < self._ends[at]:
+                return False
+        digest = self._digest(ident)
+        if digest in self._others:
+            return False
+        self._others.add(digest)
+        return True
+
+    def _digest(self, ident: str) -> bytes:
+        return hashlib.blake2b(ident.encode(), digest_size=8).digest()
+
+
 @dataclass
 class CorpusReader:
     """A pass over a corpus; iterate once. Counts and hashes what it hands out."""
@@ -59,23 +94,14 @@ class CorpusReader:
         Raises:
             DataInvalid: a row is none, or an id comes a second time; names file and line.
         """
-        seen: set[int] = set()
-        following = 0
+        seen = _Ids()
         for where, row in self.source():
             try:
                 if isinstance(row, DataInvalid):
                     raise row
                 passage = row if isinstance(row, Passage) else to_passage(row, where)
-                # Ids that count up, as wiki-18's 21 million do, need no memory; others take 8 bytes each and more.
-                if passage.id == str(following):
-                    following += 1
-                else:
-                    key = int.from_bytes(hashlib.blake2b(passage.id.encode(), digest_size=8).digest(), "big")
-                    if key in seen or (
-                        passage.id.isdecimal() and passage.id == str(int(passage.id)) and int(passage.id) < following
-                    ):
-                        raise DataInvalid(f"{where}: id {passage.id!r} was there before; ids must be unique")
-                    seen.add(key)
+                if not seen.add(passage.id):
+                    raise DataInvalid(f"{where}: id {passage.id!r} was there before; ids must be unique")
             except DataInvalid:
                 if not self.skip_bad:
                     raise
@@ -165,8 +191,10 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _hotpot_dump(path: Path) -> Iterator[tuple[str, Any]]:
+    opened = bz2.open if path.name.endswith(".bz2") else open
     try:
-        with tarfile.open(path, "r|*") as archive:
+        # Read through bz2 itself, which tells a cut-off file from a whole one; tarfile takes a cut for the end.
+        with opened(path, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
             for member in archive:
                 file = archive.extractfile(member) if member.isfile() else None
                 if file is None:
@@ -178,6 +206,12 @@ def _hotpot_dump(path: Path) -> Iterator[tuple[str, Any]]:
                     if line.strip():
                         where = f"{path}, {member.name}, line {number}"
                         yield where, _parsed(line, where)
+            while packed.read(1 << 20):
+                pass
+            if opened is open:
+                packed.seek(-1024, 2)
+                if packed.read().strip(b"\0"):
+                    raise EOFError("it does not end as an archive does")
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise DataInvalid(f"{path}: the archive is cut off or damaged ({error})") from None
     except OSError as error:

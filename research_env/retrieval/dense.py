@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,8 @@ import numpy as np
 from research_env.errors import ConfigurationError, RetrievalError
 from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
+from research_env.retrieval.bm25 import check_content
+from research_env.retrieval.corpora import CorpusReader
 
 _BATCH = 64
 
@@ -122,29 +124,43 @@ class DenseIndex:
         del self._vectors, self._passages, self._offsets
 
 
-def build_dense(folder: Path, passages: Iterable[Passage], model: str, device: str = "cpu") -> None:
-    """Encode every passage into `folder/dense`, which appears only once it is whole.
+def build_dense(folder: Path, passages: CorpusReader, model: str, device: str = "cpu") -> None:
+    """Encode every passage into `folder/dense`, which appears only once it is whole. The caller holds the lock.
 
     Raises:
-        ConfigurationError: as `Encoder`.
+        ConfigurationError: as `Encoder`; or the folder is of another corpus, or has vectors of another encoder.
+        RetrievalError: the disk is full.
     """
     faiss = _faiss()
+    place = folder / "dense"
+    if place.exists():
+        there = json.loads((place / "about.json").read_text("utf-8"))["encoder"]
+        if there != model:
+            raise ConfigurationError(
+                f"{place} has vectors by {there!r}, not {model!r}; delete it, or give another folder"
+            )
+        return
     encoder = Encoder(model, device)
     index = faiss.IndexFlatIP(encoder.dims)
+    for leftover in folder.glob("dense.tmp*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix="dense.tmp", dir=folder))
     try:
         offsets = [0]
         with (partial / "passages.jsonl").open("wb") as file:
-            total = Corpus(**json.loads((folder / "corpus.json").read_text("utf-8")))
-            stream = track(passages, f"encoding {folder.name}", total.passages)
+            stream = track(passages, f"encoding {folder.name}", passages.total)
             while batch := list(islice(stream, _BATCH)):
                 index.add(encoder.passages(batch))
                 for p in batch:
                     offsets.append(offsets[-1] + file.write(json.dumps([p.id, p.title, p.text]).encode() + b"\n"))
+        corpus = check_content(folder, passages)
         np.save(partial / "offsets.npy", np.array(offsets, np.int64))
-        faiss.write_index(index, str(partial / "vectors.faiss"))
-        (partial / "about.json").write_text(json.dumps({"corpus": asdict(total), "encoder": model}), "utf-8")
-        partial.rename(folder / "dense")
+        try:
+            faiss.write_index(index, str(partial / "vectors.faiss"))
+        except RuntimeError as error:
+            raise RetrievalError(f"{place} could not be written ({' '.join(str(error).split())[:200]})") from None
+        (partial / "about.json").write_text(json.dumps({"corpus": asdict(corpus), "encoder": model}), "utf-8")
+        partial.rename(place)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

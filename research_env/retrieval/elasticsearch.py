@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval import Corpus, Hit, Passage
 from research_env.retrieval.fusion import fusion_depth, reciprocal_rank
-from research_env.retrieval.gateway import check_options
+from research_env.retrieval.options import check_options, secret
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -53,37 +54,31 @@ def connect(address: str, timeout: float) -> tuple[Elasticsearch, str]:
         raise ConfigurationError(
             f"{address} needs the Elasticsearch client: pip install 'research-gym[elasticsearch]'"
         ) from None
-    parts = urlsplit(address)
-    index = parts.path.strip("/")
-    if parts.username or parts.password:
-        raise ConfigurationError(
-            f"elasticsearch://…@{parts.hostname}: leave credentials out of the address; set ELASTIC_USERNAME and "
-            "ELASTIC_PASSWORD, or ELASTIC_API_KEY"
-        )
     try:
-        port = parts.port or 9200
+        parts = urlsplit(address)
+        host, port, index = parts.hostname, parts.port or 9200, parts.path.strip("/")
     except ValueError:
-        port = 0
-    if not parts.hostname or not port or not index or "/" in index or parts.query:
+        host, port, index = None, 0, ""
+    if not host or not re.fullmatch(r"[^-_+*,?#\s/\\<>|\"][^*,?#\s/\\<>|\"]*", index) or parts.query:
         raise ConfigurationError(f"{address!r} is no address of an index; write elasticsearch://host:9200/index")
     secure = parts.scheme == "elasticsearchs"
     settings: dict[str, Any] = {
         "request_timeout": timeout, "max_retries": 0, "retry_on_timeout": False, "http_compress": False,
         "connections_per_node": 16,
     }  # fmt: skip
-    if os.environ.get("ELASTIC_API_KEY"):
-        settings["api_key"] = os.environ["ELASTIC_API_KEY"]
-    elif os.environ.get("ELASTIC_PASSWORD"):
-        user = os.environ.get("ELASTIC_USERNAME", "elastic")
-        settings["basic_auth"] = (user, os.environ["ELASTIC_PASSWORD"])
+    key, password = secret("ELASTIC_API_KEY"), secret("ELASTIC_PASSWORD")
+    if key:
+        settings["api_key"] = key
+    elif password:
+        settings["basic_auth"] = (secret("ELASTIC_USERNAME") or "elastic", password)
     if secure and os.environ.get("ELASTIC_CA_CERTS"):
         settings["ca_certs"] = os.environ["ELASTIC_CA_CERTS"]
         if not os.path.isfile(settings["ca_certs"]):
             raise ConfigurationError(f"ELASTIC_CA_CERTS={settings['ca_certs']}: there is no such file")
     # Its warnings of a node that fails come beside the errors that say so.
     logging.getLogger("elastic_transport").setLevel(logging.ERROR)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    client = elasticsearch.Elasticsearch(f"{'https' if secure else 'http'}://{host}:{port}", **settings)
+    node = f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    client = elasticsearch.Elasticsearch(node, **settings)
     try:
         server = client.info()["version"]["number"]
     except Exception as error:
@@ -170,11 +165,12 @@ class ElasticsearchRetriever:
         self.address, self._rank = address, options.rank
         self._client, self._index = connect(address, options.timeout)
         try:
-            about = next(iter(self._client.indices.get_mapping(index=self._index).values()))["mappings"].get(
-                "_meta", {}
-            )
+            mappings = list(self._client.indices.get_mapping(index=self._index).values())
         except Exception as error:
             raise failure(error, address) from None
+        if len(mappings) != 1:
+            raise ConfigurationError(f"{address} is an alias of {len(mappings)} indexes; name one")
+        about = mappings[0]["mappings"].get("_meta", {})
         if not about.get("complete"):
             raise RetrievalError(
                 f"{address} is not an index of passages, or its build was stopped: run python -m research_env index "

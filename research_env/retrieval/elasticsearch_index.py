@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from research_env.errors import ConfigurationError, RetrievalError
+from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.progress import progress, track
 from research_env.retrieval import Corpus, Passage
 from research_env.retrieval.corpora import ContentHash, CorpusReader
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from research_env.retrieval.dense import Encoder
 
 _CHUNK = 1_000
-_ENCODED = 64
 _THREADS = 8  # two cores at the server take in twice as much as from one thread
 _NOTE_EVERY = 50_000  # passages between notes of how far a build has come
 _TIMEOUT = 120.0
@@ -49,24 +50,31 @@ class IndexSettings:
             },
             "mappings": {
                 "dynamic": "strict", "properties": properties, "_source": {"excludes": ["vector"]},
-                "_meta": {"settings": asdict(self), "complete": False, "done": 0, "corpus": None},
+                "_meta": {"settings": asdict(self), "complete": False, "done": 0, "hash": None, "corpus": None},
             },
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Bulk actions, and where in the corpus they end: number of passages up to there and their content hash."""
+
+    actions: list[dict[str, Any]]
+    done: int
+    digest: str
 
 
 def build(address: str, reader: CorpusReader, settings: IndexSettings, device: str = "cpu") -> Corpus:
     """Bring a corpus into an index, or go on where a build was stopped.
 
     Passages go out in chunks on eight connections, a few chunks ahead of the answers, so memory is bounded. The index
-    notes now and then how many passages, in the corpus's order, are safely in it; a build that is started again passes
-    over those. A passage's id is its id in the index: sent twice, it is there once.
+    notes now and then how many passages, in the corpus's order, are safely in it, and their content hash; a build that
+    is started again passes over those. A passage's id is its id in the index: sent twice, it is there once.
 
     Raises:
-        ConfigurationError: the index is there with other settings (the difference is in the message).
+        ConfigurationError: the index is there with other settings, or was begun with another corpus.
         RetrievalError: the cluster fails or refuses.
     """
-    from elasticsearch import helpers
-
     client, index = connect(address, _TIMEOUT)
     client = client.options(max_retries=5, retry_on_timeout=True, retry_on_status=(429, 502, 503, 504))
     encoder = _encoder(settings, device)
@@ -74,20 +82,16 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
         meta = _prepare(client, index, address, settings, encoder.dims if encoder else 0)
         if meta["complete"]:
             return _same(meta, reader, address)
-        start, done = meta["done"], 0
-        actions = _actions(reader, start, index, encoder)
+        passages = _resumed(reader, meta, address)
+        chunks = _chunks(passages, reader, index, encoder)
+        noted = meta["done"]
         with progress(reader.name, reader.total) as step:
-            results = helpers.parallel_bulk(
-                client, actions, thread_count=_THREADS,
-                chunk_size=_CHUNK, queue_size=_THREADS, max_chunk_bytes=20 << 20, raise_on_error=True,
-            )  # fmt: skip
-            for done, _ in enumerate(results, start + 1):  # in the order they were sent in
-                if done % _CHUNK == 0:
-                    step(done)
-                if done % _NOTE_EVERY == 0:
-                    client.indices.put_mapping(index=index, meta={**meta, "done": done})
-        content = reader.content
-        corpus = Corpus(reader.name, content.passages, content.hexdigest())
+            for done, digest in _sent(client, chunks):
+                step(done)
+                if done - noted >= _NOTE_EVERY:
+                    noted = done
+                    client.indices.put_mapping(index=index, meta={**meta, "done": done, "hash": digest})
+        corpus = Corpus(reader.name, reader.content.passages, reader.content.hexdigest())
         client.indices.put_settings(
             index=index, settings={"refresh_interval": "1s", "number_of_replicas": settings.replicas}
         )
@@ -95,21 +99,15 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
         counted = client.count(index=index)["count"]
         if counted != corpus.passages:
             raise RetrievalError(
-                f"{address} holds {counted:,} passages, the corpus has {corpus.passages:,}: the index was begun with "
-                "another corpus; delete it and build it again"
+                f"{address} holds {counted:,} passages, the corpus has {corpus.passages:,}: something else wrote to "
+                "the index; delete it and build it again"
             )
         client.indices.put_mapping(
             index=index, meta={**meta, "complete": True, "done": counted, "corpus": asdict(corpus)}
         )
         return corpus
-    except helpers.BulkIndexError as error:
-        first = next(iter(error.errors[0].values()))
-        if "read-only-allow-delete" in str(first):
-            raise disk_full(address) from None
-        reason = f"passage {first.get('_id')!r}: status {first.get('status')}, {str(first.get('error'))[:300]}"
-        raise RetrievalError(f"{address} did not take {reason}; run this again to go on") from None
     except Exception as error:
-        raise failure(error, address) from error
+        raise _refusal(error, address) from error
     finally:
         client.close()
 
@@ -124,12 +122,12 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
     """
     client, index = connect(address, _TIMEOUT)
     try:
-        about = _about(client, index)
+        about = _own(client.indices.get(index=index), index, address)["mappings"].get("_meta", {})
         content = ContentHash()
         for passage in track(_scan(client, index), f"reading {index}", client.count(index=index)["count"]):
             content.add(passage)
     except Exception as error:
-        raise failure(error, address) from error
+        raise _refusal(error, address) from error
     finally:
         client.close()
     recorded = about.get("corpus") or {}
@@ -155,7 +153,7 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
         client.indices.create(index=index, **wanted)
         meta: dict[str, Any] = wanted["mappings"]["_meta"]
         return meta
-    found = client.indices.get(index=index)[index]
+    found = _own(client.indices.get(index=index), index, address)
     meta = found["mappings"].get("_meta", {})
     differences = [
         f"{name}: {before!r} there, {value!r} wanted"
@@ -188,14 +186,68 @@ def _same(meta: dict[str, Any], reader: CorpusReader, address: str) -> Corpus:
     return corpus
 
 
-def _actions(reader: CorpusReader, start: int, index: str, encoder: Encoder | None) -> Iterator[dict[str, Any]]:
-    """Bulk actions from passage number `start` on; the ones before are read for the content hash alone."""
-    stream = islice(reader, start, None)
-    while passages := list(islice(stream, _ENCODED)):
-        vectors = encoder.passages(passages).tolist() if encoder else [None] * len(passages)
-        for p, vector in zip(passages, vectors, strict=True):
-            action = {"_index": index, "_id": p.id, "title": p.title, "text": p.text}
-            yield {**action, "vector": vector} if encoder else action
+def _resumed(reader: CorpusReader, meta: dict[str, Any], address: str) -> Iterator[Passage]:
+    """The passages that are not in the index yet, after a check that those before are the same as then."""
+    passages = iter(reader)
+    for _ in islice(passages, meta["done"]):
+        pass
+    if meta["done"] and (reader.content.passages, reader.content.hexdigest()) != (meta["done"], meta["hash"]):
+        raise ConfigurationError(
+            f"{address} was begun with another corpus: its first {meta['done']:,} passages were others; delete that "
+            "index, or give another name"
+        )
+    return passages
+
+
+def _chunks(passages: Iterator[Passage], reader: CorpusReader, index: str, encoder: Encoder | None) -> Iterator[_Chunk]:
+    while some := list(islice(passages, _CHUNK)):
+        actions = [{"_index": index, "_id": p.id, "title": p.title, "text": p.text} for p in some]
+        if encoder:
+            for action, vector in zip(actions, encoder.passages(some).tolist(), strict=True):
+                action["vector"] = vector
+        yield _Chunk(actions, reader.content.passages, reader.content.hexdigest())
+
+
+def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int, str]]:
+    """Send chunks, and say after each, in their order, how many passages are in the index by then, and their hash.
+
+    The first failure, or Ctrl-C, ends it: what has not been sent is not.
+    """
+    from elasticsearch import helpers
+
+    def send(chunk: _Chunk) -> tuple[int, str]:
+        # Passages that the cluster has no room for now (429) are sent again, and they alone.
+        retries: dict[str, Any] = {"max_retries": 8, "initial_backoff": 0.5, "max_backoff": 30}
+        for _ in helpers.streaming_bulk(client, chunk.actions, chunk_size=_CHUNK, max_chunk_bytes=20 << 20, **retries):
+            pass
+        return chunk.done, chunk.digest
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        sending: deque[Future[tuple[int, str]]] = deque()
+        try:
+            for chunk in chunks:
+                sending.append(threads.submit(send, chunk))
+                if len(sending) > 2 * _THREADS:
+                    yield sending.popleft().result()
+            while sending:
+                yield sending.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _refusal(error: Exception, address: str) -> Exception:
+    """What to raise in the place of an error of the client or its helpers."""
+    from elasticsearch import helpers
+
+    if isinstance(error, helpers.ScanError):
+        return RetrievalUnavailable(f"{address} could not be read to the end ({error}); run this again")
+    if not isinstance(error, helpers.BulkIndexError):
+        return failure(error, address)
+    first = next(iter(error.errors[0].values()))
+    if "read-only-allow-delete" in str(first):
+        return disk_full(address)
+    reason = f"passage {first.get('_id')!r}: status {first.get('status')}, {str(first.get('error'))[:300]}"
+    return RetrievalError(f"{address} did not take {reason}; run this again to go on")
 
 
 def _scan(client: Elasticsearch, index: str) -> Iterator[Passage]:
@@ -206,9 +258,12 @@ def _scan(client: Elasticsearch, index: str) -> Iterator[Passage]:
         yield Passage(hit["_id"], hit["_source"]["title"], hit["_source"]["text"])
 
 
-def _about(client: Elasticsearch, index: str) -> dict[str, Any]:
-    about: dict[str, Any] = client.indices.get_mapping(index=index)[index]["mappings"].get("_meta", {})
-    return about
+def _own(found: Any, index: str, address: str) -> dict[str, Any]:
+    """The description of an index, which an alias does not have."""
+    if index not in found:
+        raise ConfigurationError(f"{address} is an alias; name the index itself: {', '.join(found)}")
+    description: dict[str, Any] = found[index]
+    return description
 
 
 def _encoder(settings: IndexSettings, device: str) -> Encoder | None:

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from research_env.errors import ConfigurationError, RetrievalError
 from research_env.questions.store import home
 from research_env.retrieval import Corpus, Retriever
-from research_env.retrieval.bm25 import SETTINGS, Bm25Index, build, building
+from research_env.retrieval.bm25 import SETTINGS, Bm25Index, build, building, check_content
 from research_env.retrieval.corpora import open_corpus
 from research_env.retrieval.fusion import Hybrid
-from research_env.retrieval.gateway import check_options
+from research_env.retrieval.options import check_options
 
 
 class EmbeddedOptions(BaseModel):
@@ -97,7 +97,11 @@ def build_folder(
                 folder, reader, reader.total,
                 lambda: Corpus(reader.name, reader.content.passages, reader.content.hexdigest()),
             )  # fmt: skip
-        if encoder and not (folder / "dense").exists():
+        elif not encoder or (folder / "dense").exists():
+            for _ in reader:  # is it of this corpus?
+                pass
+            check_content(folder, reader)
+        if encoder:
             from research_env.retrieval.dense import build_dense
 
             build_dense(folder, open_corpus(corpus, skip_bad), encoder, device)

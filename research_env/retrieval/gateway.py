@@ -2,7 +2,7 @@
 
 - A query that was answered before comes from the cache; one that is on its way is waited for, not asked again.
 - Queries that arrive while the backend is busy go out together in its next call. Nobody waits for company: an idle
-  backend is called at once, on the caller's own thread.
+  backend is called at once.
 - A call that fails for now is tried again, with growing random pauses, until the deadline. Then the searches fail,
   and the circuit is open: every further search fails at once, but for one trial a cool-down, until a trial succeeds.
 """
@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cachetools import LRUCache
 from pydantic import BaseModel, ConfigDict, Field
-from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval import Corpus, Hit, Retriever
@@ -86,6 +85,7 @@ class Gateway:
         self._busy = 0
         self._open_until: float | None = None
         self._reason = ""
+        self._closed = False
         self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="retrieval")
         self._recording: Recording | None = None
         if self.options.recording and self.options.mode != "replay":
@@ -94,26 +94,25 @@ class Gateway:
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or while the circuit is open."""
-        if top_k < 1:
-            raise ConfigurationError(f"top_k={top_k}: give 1 or more")
         until = time.monotonic() + self.options.deadline
-        futures = [self._ask((query, top_k)) for query in queries]
-        self._work()
-        found = []
-        for future in futures:
-            try:
-                # The call's own deadline began earlier or later than ours; this one only guards against a backend
-                # that neither answers nor fails.
-                found.append(future.result(max(0.0, until - time.monotonic()) + 1.0))
-            except FutureTimeout:
-                raise RetrievalUnavailable(
-                    f"{self.corpus.name}: no answer within {self.options.deadline:g} s"
-                ) from None
-        return found
+        futures = self._ask_all(queries, top_k)
+        # A backend that takes one query a call is not worth a change of threads.
+        self._work(here=self.max_batch == 1)
+        try:
+            return [list(future.result(max(0.0, until - time.monotonic()))) for future in futures]
+        except FutureTimeout:
+            raise self._late() from None
 
     async def asearch(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """`search` for coroutines: the event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.search, queries, top_k)
+        futures = self._ask_all(queries, top_k)
+        self._work(here=False)
+        # Shielded, because others may wait for the same answers.
+        waiting = asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future in futures))
+        try:
+            return [list(hits) for hits in await asyncio.wait_for(waiting, self.options.deadline)]
+        except TimeoutError:
+            raise self._late() from None
 
     def trouble(self) -> str | None:
         """Why the circuit is open; None while it is closed."""
@@ -121,54 +120,78 @@ class Gateway:
             return self._reason if self._open_until is not None else None
 
     def close(self) -> None:
-        """Let go of threads, connections and files."""
+        """Let go of threads, connections and files; who still waits is told."""
+        with self._lock:
+            self._closed = True
+            futures = [self._inflight.pop(key) for key in self._waiting]
+            self._waiting.clear()
+        for future in futures:
+            future.set_exception(RetrievalError(f"{self.corpus.name}: the retriever was closed"))
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.backend.close()
         if self._recording:
             self._recording.close()
 
+    def _late(self) -> RetrievalUnavailable:
+        reason = f" ({self._reason})" if self._reason else ""
+        return RetrievalUnavailable(f"{self.corpus.name}: no answer within {self.options.deadline:g} s{reason}")
+
+    def _ask_all(self, queries: Sequence[str], top_k: int) -> list[Future[list[Hit]]]:
+        if top_k < 1:
+            raise ConfigurationError(f"top_k={top_k}: give 1 or more")
+        return [self._ask((query, top_k)) for query in queries]
+
     def _ask(self, key: Key) -> Future[list[Hit]]:
         """The future answer to a query: known, on its way, or newly in the queue."""
+        future: Future[list[Hit]] = Future()
+        future.set_running_or_notify_cancel()  # nobody may cancel what others wait for
         with self._lock:
             self.stats.queries += 1
             known = self._cache.get(key)
+        if known is None and self._recording and self.options.mode == "cache":
+            known = self._recording.get(*key)
+        with self._lock:
+            if self._closed:
+                raise RetrievalError(f"{self.corpus.name}: the retriever was closed")
             if known is None and key in self._inflight:
                 self.stats.joined += 1
                 return self._inflight[key]
-            if known is None and self._recording and self.options.mode == "cache":
-                known = self._recording.get(*key)
-                if known is not None:
-                    self._keep(key, known)
-            future: Future[list[Hit]] = Future()
-            if known is not None:
-                self.stats.cached += 1
-                future.set_result(known)
+            if known is None:
+                self._inflight[key] = future
+                self._waiting.append(key)
                 return future
-            self._inflight[key] = future
-            self._waiting.append(key)
-            return future
+            self.stats.cached += 1
+            self._keep(key, known)
+        future.set_result(known)
+        return future
 
     def _keep(self, key: Key, hits: list[Hit]) -> None:
         if self.options.cache:
             self._cache[key] = hits
 
-    def _work(self) -> None:
-        """Call the backend for what waits, as far as there is room for another call."""
+    def _work(self, here: bool) -> None:
+        """Call the backend for what waits, as far as there is room for calls; the first on this thread if `here`."""
         with self._lock:
-            if self._busy >= self.concurrency or not self._waiting:
+            calls = min(self.concurrency - self._busy, -(-len(self._waiting) // self.max_batch))
+            if calls < 1:
                 return
-            batch = self._take()
-            helpers = min(self.concurrency - self._busy - 1, -(-len(self._waiting) // self.max_batch))
-            self._busy += 1 + helpers
-        for _ in range(helpers):
+            self._busy += calls
+            batch = self._take() if here else []
+        for _ in range(calls - here):
             self._threads.submit(self._drain)
-        self._answer(batch)
+        if here:
+            try:
+                self._answer(batch)
+            finally:
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give back this thread's room for a call. Others may have come meanwhile: a thread of ours sees to them."""
         with self._lock:
-            if not self._waiting:
+            if self._waiting and not self._closed:
+                self._threads.submit(self._drain)
+            else:
                 self._busy -= 1
-                return
-        # Others came meanwhile. This caller has its answer; a thread of ours sees to them.
-        self._threads.submit(self._drain)
 
     def _drain(self) -> None:
         while True:
@@ -187,6 +210,7 @@ class Gateway:
         return batch
 
     def _answer(self, batch: list[Key]) -> None:
+        """Call the backend, and give everybody who waits the answer or the error."""
         try:
             found = self._call([query for query, _ in batch], batch[0][1])
             if self._recording:
@@ -195,9 +219,10 @@ class Gateway:
             with self._lock:
                 self.stats.failed += len(batch)
                 futures = [self._inflight.pop(key) for key in batch]
+            told = error if isinstance(error, Exception) else RetrievalUnavailable(f"{self.corpus.name}: interrupted")
             for future in futures:
-                future.set_exception(error)
-            if not isinstance(error, Exception):
+                future.set_exception(told)
+            if told is not error:
                 raise
             return
         with self._lock:
@@ -214,7 +239,7 @@ class Gateway:
             stop=stop_before_delay(0.0 if trial else self.options.deadline),
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
             retry=retry_if_exception_type(RetrievalUnavailable),
-            before_sleep=lambda _: self._count(retries=1),
+            before_sleep=self._before_pause,
             reraise=True,
         )
         try:
@@ -224,8 +249,13 @@ class Gateway:
                 self._open_until, self._reason = time.monotonic() + self.options.cooldown, str(error)
             raise
         with self._lock:
-            self._open_until = None
+            self._open_until, self._reason = None, ""
         return found
+
+    def _before_pause(self, state: RetryCallState) -> None:
+        self._count(retries=1)
+        if state.outcome is not None:
+            self._reason = str(state.outcome.exception())
 
     def _once(self, queries: list[str], top_k: int) -> list[list[Hit]]:
         self._count(calls=1, sent=len(queries))
@@ -253,21 +283,3 @@ class Gateway:
         with self._lock:
             for name, count in counts.items():
                 setattr(self.stats, name, getattr(self.stats, name) + count)
-
-
-def check_options(model: type[BaseModel], given: dict[str, Any], where: str) -> Any:
-    """`given` as a `model`.
-
-    Raises:
-        ConfigurationError: an option is unknown or cannot work.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return model(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        known = ", ".join(model.model_fields)
-        problem = f"is unknown; known: {known}" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigurationError(f"{where}: option {name}={first['input']!r}: {problem}") from None

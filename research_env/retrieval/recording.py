@@ -10,6 +10,8 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from research_env.errors import RetrievalError
 from research_env.retrieval import Corpus, Hit, Passage
 
@@ -33,27 +35,39 @@ class Recording:
         if identity is None and not self.path.is_file():
             raise RetrievalError(f"recording={path}: no such file; make one with mode='record'")
         try:
-            self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=60, isolation_level=None)
-            self._file.execute("PRAGMA synchronous=NORMAL")
+            self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=10, isolation_level=None)
             if identity is not None:
-                self._file.execute("PRAGMA journal_mode=WAL")
-                self._file.execute("CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT)")
-                self._file.execute("CREATE TABLE IF NOT EXISTS hits (key TEXT PRIMARY KEY, value TEXT)")
-                about = {"identity": identity, "corpus": json.dumps(asdict(corpus) if corpus else None)}
-                self._file.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", about.items())
+                # SQLite waits for no other process while it changes to WAL, so processes come one by one.
+                with FileLock(f"{self.path}.lock"):
+                    self._prepare(identity, corpus)
             self.about: dict[str, str] = dict(self._file.execute("SELECT key, value FROM about"))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise RetrievalError(f"recording={path}: {error}; give another file") from None
+        if not {"identity", "corpus"} <= set(self.about):
+            raise RetrievalError(f"recording={path} is no recording; give another file")
         if identity is not None and self.about["identity"] != identity:
             raise RetrievalError(
                 f"recording={path} is of another corpus or other settings: {self.about['identity']}, not {identity}; "
                 "give another file"
             )
 
+    def _prepare(self, identity: str, corpus: Corpus | None) -> None:
+        self._file.execute("PRAGMA journal_mode=WAL")
+        self._file.execute("PRAGMA synchronous=NORMAL")
+        self._file.execute("BEGIN IMMEDIATE")
+        self._file.execute("CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT)")
+        self._file.execute("CREATE TABLE IF NOT EXISTS hits (key TEXT PRIMARY KEY, value TEXT)")
+        about = {"identity": identity, "corpus": json.dumps(asdict(corpus) if corpus else None)}
+        self._file.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", about.items())
+        self._file.execute("COMMIT")
+
     def get(self, query: str, top_k: int) -> list[Hit] | None:
         """What was found; None where it was never asked."""
-        with self._lock:
-            row = self._file.execute("SELECT value FROM hits WHERE key = ?", (_key(query, top_k),)).fetchone()
+        try:
+            with self._lock:
+                row = self._file.execute("SELECT value FROM hits WHERE key = ?", (_key(query, top_k),)).fetchone()
+        except sqlite3.Error as error:
+            raise RetrievalError(f"recording={self.path}: {error}") from None
         return None if row is None else [Hit(Passage(*passage), score) for passage, score in json.loads(row[0])]
 
     def put(self, answers: Sequence[tuple[str, int, list[Hit]]]) -> None:

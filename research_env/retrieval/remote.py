@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from research_env.errors import ConfigurationError, RetrievalError, RetrievalUna
 from research_env.questions.official import short
 from research_env.retrieval import Corpus, Hit, Passage
 from research_env.retrieval.corpora import split_contents
-from research_env.retrieval.gateway import check_options
+from research_env.retrieval.options import check_options, secret
 
 
 class RemoteOptions(BaseModel):
@@ -39,20 +38,18 @@ class RemoteRetriever:
         """Ask the server what it searches; one that does not tell is asked for a trial search.
 
         Raises:
-            ConfigurationError: the address is none, or holds credentials.
+            ConfigurationError: the address is none.
             RetrievalUnavailable: nothing answers there.
             RetrievalError: what answers does not speak the protocol, or refuses the token.
         """
-        parts = urlsplit(address)
-        if parts.username or parts.password:
-            raise ConfigurationError(
-                f"{parts.scheme}://…@{parts.hostname}: leave credentials out of the address; "
-                "set RESEARCH_RETRIEVAL_TOKEN"
-            )
-        if not parts.hostname:
+        try:
+            host = urlsplit(address).hostname
+        except ValueError:
+            host = None
+        if not host:
             raise ConfigurationError(f"{address!r} is no address of a server; write http://host:8000")
         self.address, self._protocol = address.rstrip("/"), options.protocol
-        token = os.environ.get("RESEARCH_RETRIEVAL_TOKEN")
+        token = secret("RESEARCH_RETRIEVAL_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(timeout=options.timeout, headers=headers, trust_env=False)
         self.corpus = self._ask_corpus()
@@ -68,7 +65,7 @@ class RemoteRetriever:
         else:
             answer = self._send("POST", "/batch_search", {"query": clean, "top_n": top_k, "return_score": True})
             rows = _paired(answer)
-        if not isinstance(rows, list) or len(rows) != len(clean):
+        if not isinstance(rows, list) or len(rows) != len(clean) or not all(isinstance(row, list) for row in rows):
             raise RetrievalError(
                 f"{self.address} does not speak the protocol {self._protocol}: it said {short(answer)}"
             )

@@ -31,6 +31,7 @@ from research_env.retrieval.gateway import Gateway
 MAX_QUERIES = 2_048
 MAX_TOP_K = 100
 MAX_BODY = 8 << 20  # bytes
+_MAX_REQUESTS = 1_000  # at once; further ones are told to come back (503)
 
 Query = Annotated[str, Field(max_length=10_000)]
 Queries = Annotated[list[Query], Field(max_length=MAX_QUERIES)]
@@ -102,39 +103,38 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
         status = 503 if isinstance(error, RetrievalUnavailable) else 502
         return JSONResponse({"error": str(error)}, status, {"Retry-After": "1"} if status == 503 else None)
 
-    # Plain functions: they wait in threads, where the gateway brings their queries together.
     @app.post("/retrieve")
-    def retrieve(body: Retrieve) -> Any:
-        found = gateway.search(body.queries, body.topk or top_k)
+    async def retrieve(body: Retrieve) -> Any:
+        found = await gateway.asearch(body.queries, body.topk or top_k)
         if body.return_scores:
             return {"result": [[{"document": _document(hit), "score": hit.score} for hit in hits] for hits in found]}
         return {"result": [[_document(hit) for hit in hits] for hits in found]}
 
     @app.post("/search")
-    def search(body: Search) -> Any:
-        hits = gateway.search([body.query], body.top_n)[0]
+    async def search(body: Search) -> Any:
+        [hits] = await gateway.asearch([body.query], body.top_n)
         documents = [_document(hit) for hit in hits]
         return [documents, [hit.score for hit in hits]] if body.return_score else documents
 
     @app.post("/batch_search")
-    def batch_search(body: BatchSearch) -> Any:
-        found = gateway.search(body.query, body.top_n)
+    async def batch_search(body: BatchSearch) -> Any:
+        found = await gateway.asearch(body.query, body.top_n)
         documents = [[_document(hit) for hit in hits] for hits in found]
         return [documents, [[hit.score for hit in hits] for hits in found]] if body.return_score else documents
 
     @app.get("/corpus")
-    def corpus() -> Any:
+    async def corpus() -> Any:
         return asdict(gateway.corpus)
 
     @app.get("/health")
-    def health() -> Response:
+    async def health() -> Response:
         broken = gateway.trouble()
         return JSONResponse(
             {"status": "failing", "error": broken} if broken else {"status": "ok"}, 503 if broken else 200
         )
 
     @app.get("/metrics")
-    def metrics() -> Response:
+    async def metrics() -> Response:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
     return app
@@ -180,7 +180,10 @@ def serve(gateway: Gateway, host: str, port: int, top_k: int, token: str | None)
         listener.close()
         raise RetrievalError(f"--host {host} --port {port}: {error.strerror}; give another port") from None
     config = uvicorn.Config(
-        create_app(gateway, top_k=top_k, token=token), log_level="warning", timeout_graceful_shutdown=30
+        create_app(gateway, top_k=top_k, token=token),
+        log_level="warning",
+        timeout_graceful_shutdown=30,
+        limit_concurrency=_MAX_REQUESTS,
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])

@@ -202,6 +202,11 @@ def test_no_episode_is_longer_than_its_budget(tokenizer: Any, length: int) -> No
         assert len(trajectory.ids) <= length
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learners.rollout._PAUSE", 0.0)
+
+
 def test_an_outage_is_retried_and_counted(tokenizer: Any) -> None:
     """Two failures in one episode, in `step` and then in `reset`, on fresh environments; nothing shows them."""
     Doors.outages.update({("step", 3): 1, ("reset", 3): 1})

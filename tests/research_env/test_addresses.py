@@ -79,7 +79,15 @@ def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> Non
     [
         ("nowhere", {}, "there is no such file or folder"),
         ("ftp://host/x", {}, "ftp:// is unknown; known: elasticsearch://"),
-        ("{file}", {"timeout": 3}, "option timeout=3: is unknown; known: rank, device"),
+        ("{file}", {"timeout": 3}, "option timeout is unknown; known: rank, device"),
+        ("{file}", {"api_key": "secret"}, "option api_key is unknown"),
+        ("ftp://user:se/cret@host/x", {}, "leave credentials out of the address"),
+        ("elasticsearch://[::1/x", {}, "write elasticsearch://host:9200/index"),
+        ("elasticsearch://host/_all", {}, "write elasticsearch://host:9200/index"),
+        ("elasticsearch://host/wiki*", {}, "write elasticsearch://host:9200/index"),
+        ("http://[::1", {}, "write http://host:8000"),
+        ("pooled", {"mode": "replay"}, "say with recording=FILE what to replay"),
+        ("pooled", {"mode": "replay", "recording": "nowhere"}, "no such file"),
         ("{file}", {"deadline": 0}, "option deadline=0: Input should be greater than 0"),
         ("{file}", {"mode": "tape"}, "option mode='tape'"),
         ("{file}", {"mode": "replay"}, "say with recording=FILE what to replay"),
@@ -88,8 +96,8 @@ def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> Non
         ("http://", {}, "write http://host:8000"),
         ("http://user:secret@host", {}, "leave credentials out of the address"),
         ("http://127.0.0.1:1", {}, "cannot be reached; is the server running?"),
-        ("pooled", {"timeout": 3}, "option timeout=3: is unknown"),
-        ("none", {"timeout": 3}, "option timeout=3: is unknown"),
+        ("pooled", {"timeout": 3}, "option timeout is unknown"),
+        ("none", {"timeout": 3}, "option timeout is unknown"),
     ],
 )
 def test_what_cannot_work_is_one_line_when_the_environment_is_made(
@@ -101,6 +109,39 @@ def test_what_cannot_work_is_one_line_when_the_environment_is_made(
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [("ELASTIC_API_KEY", "elasticsearch://127.0.0.1:1/x"), ("RESEARCH_RETRIEVAL_TOKEN", "http://127.0.0.1:1")],
+)
+def test_secrets_are_never_shown(variable: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "s3cret\n")
+    with pytest.raises(RetrievalError, match="cannot be reached") as caught:
+        open_retriever(address)
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv(variable, "s3crét")
+    with pytest.raises(ConfigurationError, match=f"{variable} holds characters") as refused:
+        open_retriever(address)
+    assert "s3cr" not in str(refused.value)
+
+
+def test_a_folder_keeps_its_corpus(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("index", "build", "--corpus", file, "--to", tmp_path / "index") == 0
+    file.write_text(file.read_text().replace("novel", "poem"))
+    assert run("index", "build", "--corpus", file, "--to", tmp_path / "index") == 2
+    assert "holds the index of another corpus" in capsys.readouterr().err
+
+
+def test_a_child_process_opens_its_own_retriever(file: Path) -> None:
+    """A connection that two processes write to mixes their searches."""
+    env = gym.make(SYNTHETIC, corpus=str(file), disable_env_checker=True).unwrapped
+    mine = env._open_retriever()
+    assert env._open_retriever() is mine
+    child = os.fork()
+    if child == 0:
+        os._exit(env._open_retriever() is mine)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,16 @@ def test_hotpotqas_dump(tmp_path: Path) -> None:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     assert passages(str(path)) == [Passage(str(i), f"T{i}", f"One. {i}.") for i in (12, 25, 39)]
-    path.write_bytes(path.read_bytes()[:-60])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-60])
     with pytest.raises(DataInvalid, match="cut off or damaged"):
         passages(str(path))
+    plain = tmp_path / "enwiki-abstracts.tar"
+    plain.write_bytes(bz2.decompress(whole))
+    assert len(passages(str(plain))) == 3
+    plain.write_bytes(bz2.decompress(whole)[:1024])  # between two members
+    with pytest.raises(DataInvalid, match="does not end as an archive does"):
+        passages(str(plain))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +107,21 @@ def test_a_bad_row_is_named_by_line_and_passed_over_only_when_asked(tmp_path: Pa
 def test_ids_that_look_alike_are_not_the_same(tmp_path: Path) -> None:
     rows = [{"id": i, "text": "x"} for i in ("0", "1", "01", "+1", "1 ", "٠", "3", "2")]
     assert len(passages(corpus(tmp_path / "c.jsonl", rows))) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["1", "0", "1"],
+        ["2", "0", "1", "2"],
+        ["5", "6", "9", "10", "6"],
+        ["5", "6", "9", "10", "9"],
+        ["7", "8", "3", "3"],
+    ],
+)
+def test_an_id_that_comes_back_is_found(tmp_path: Path, ids: list[str]) -> None:
+    with pytest.raises(DataInvalid, match=f"line {len(ids)}: id '{ids[-1]}' was there before"):
+        passages(corpus(tmp_path / "c.jsonl", [{"id": i, "text": "x"} for i in ids]))
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100])

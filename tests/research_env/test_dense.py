@@ -115,8 +115,14 @@ def test_the_prefix_is_part_of_what_is_encoded(model: Path) -> None:
     assert not np.allclose(encoder.queries([contents(same)]), encoder.passages([same]), atol=1e-3)
 
 
+def test_a_folder_keeps_its_encoder(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["index", "build", "--corpus", folder.parent / "words.jsonl", "--to", folder, "--encoder", "another"]
+    assert main([str(word) for word in command]) == 2
+    assert "not 'another'; delete it" in capsys.readouterr().err
+
+
 def test_a_folder_without_vectors(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RetrievalError, match=r"not a readable dense index.*--encoder MODEL"):
         open_retriever(str(tmp_path), rank="dense")
-    with pytest.raises(ConfigurationError, match="encoder 'nowhere' cannot be loaded"):
-        Encoder("nowhere")
+    with pytest.raises(ConfigurationError, match="encoder '.*' cannot be loaded"):
+        Encoder(str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -130,8 +131,8 @@ def test_no_more_calls_at_once_than_the_backend_takes() -> None:
     assert most == 3
 
 
-def test_an_idle_backend_is_called_on_the_callers_own_thread() -> None:
-    backend = Backend()
+def test_a_backend_that_takes_one_query_a_call_is_called_on_the_callers_own_thread() -> None:
+    backend = Backend(max_batch=1)
     seen: list[threading.Thread] = []
     backend.during = lambda: seen.append(threading.current_thread())
     Gateway(backend).search(["a"], 1)
@@ -221,21 +222,71 @@ def test_everybody_who_waits_for_a_failed_call_is_told() -> None:
 
 def test_a_backend_that_never_answers_is_given_up() -> None:
     backend = Backend()
-    stuck, free = threading.Event(), threading.Event()
+    free = threading.Event()
+    backend.during = lambda: free.wait(20) and None
+    gateway = Gateway(backend, GatewayOptions(deadline=0.1))
+    for query in ("a", "b"):
+        with pytest.raises(RetrievalUnavailable, match=r"pool: no answer within 0\.1 s"):
+            gateway.search([query], 1)
+    with pytest.raises(RetrievalUnavailable, match=r"no answer within 0\.1 s"):
+        asyncio.run(gateway.asearch(["a"], 1))
+    free.set()
+    gateway.options = GatewayOptions()
+    assert gateway.search(["a", "b"], 1) == [hits("a", 1), hits("b", 1)], "the late answer is an answer"
+
+
+def test_an_interrupt_costs_the_backend_no_room() -> None:
+    """Ctrl-C in a notebook while a search is on its way."""
+    backend = Backend(max_batch=1)
+    backend.during = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    gateway = Gateway(backend)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            gateway.search(["a"], 1)
+    backend.during = lambda: None
+    assert gateway.search(["a"], 1) == [hits("a", 1)]
+
+
+def test_who_waits_is_told_when_the_gateway_closes() -> None:
+    backend = Backend()
+    busy, free = threading.Event(), threading.Event()
 
     def during() -> None:
-        stuck.set()
-        free.wait(20)
+        busy.set()
+        free.wait(10)
 
     backend.during = during
-    gateway = Gateway(backend, GatewayOptions(deadline=0.1))
+    gateway = Gateway(backend)
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(gateway.search, ["a"], 1)
-        assert stuck.wait(10)
-        with pytest.raises(RetrievalUnavailable, match=r"no answer within 0\.1 s"):
-            gateway.search(["b"], 1)
+        threads.submit(gateway.search, ["a"], 1)
+        assert busy.wait(10)
+        waiting = threads.submit(gateway.search, ["b"], 1)
+        while gateway.stats.queries < 2:
+            time.sleep(0.001)
+        gateway.close()
+        with pytest.raises(RetrievalError, match="was closed"):
+            waiting.result(5)
         free.set()
-        assert first.result(10) == [hits("a", 1)]
+    with pytest.raises(RetrievalError, match="was closed"):
+        gateway.search(["c"], 1)
+
+
+def test_what_a_caller_does_with_an_answer_is_the_callers_own() -> None:
+    gateway = Gateway(Backend())
+    gateway.search(["a"], 2)[0].clear()
+    assert gateway.search(["a"], 2) == [hits("a", 2)]
+
+
+def test_coroutines_share_calls() -> None:
+    backend = Backend(max_batch=64)
+    backend.during = lambda: time.sleep(0.02)
+    gateway = Gateway(backend)
+
+    async def many() -> list[list[list[Hit]]]:
+        return await asyncio.gather(*(gateway.asearch([f"q{i}"], 1) for i in range(64)))
+
+    assert asyncio.run(many()) == [[hits(f"q{i}", 1)] for i in range(64)]
+    assert len(backend.calls) <= 3
 
 
 def test_a_backend_that_answers_too_little_is_not_believed() -> None:
@@ -284,6 +335,9 @@ def test_a_recording_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RetrievalError, match=r"another corpus.*give another file"):
         Gateway(other, options)
     (tmp_path / "text").write_text("no database" * 100)
+    sqlite3.connect(tmp_path / "empty.sqlite").execute("CREATE TABLE about (key, value)")
+    with pytest.raises(RetrievalError, match="is no recording"):
+        Replay(tmp_path / "empty.sqlite")
     with pytest.raises(RetrievalError, match=r"recording=.*text"):
         Gateway(Backend(), GatewayOptions(recording=str(tmp_path / "text")))
     with pytest.raises(RetrievalError, match="no such file"):

@@ -255,6 +255,8 @@ def test_a_server_that_does_not_tell_its_corpus(other: str) -> None:
         ((200, "<html>"), RetrievalError, "did not answer in JSON but with '<html>'"),
         ((200, '{"answer": []}'), RetrievalError, "does not speak the protocol search-r1"),
         ((200, '{"result": []}'), RetrievalError, "does not speak the protocol search-r1"),
+        ((200, '{"result": [null]}'), RetrievalError, "does not speak the protocol search-r1"),
+        ((200, '{"result": [{}]}'), RetrievalError, "does not speak the protocol search-r1"),
         ((200, '{"result": [[{"title": "x"}]]}'), RetrievalError, "is no passage; it needs contents"),
         ((400, "what?"), RetrievalError, "status 400"),
         ((500, "out of memory"), RetrievalUnavailable, "status 500"),

@@ -1,0 +1,40 @@
+"""Options and secrets of retrievers, checked so that no message holds a secret."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from research_env.errors import ConfigurationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def check_options(model: type[M], given: dict[str, Any], where: str) -> M:
+    """`given` as a `model`.
+
+    Raises:
+        ConfigurationError: an option is unknown or cannot work.
+    """
+    try:
+        return model(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":  # its value may be a secret
+        raise ConfigurationError(f"{where}: option {name} is unknown; known: {', '.join(model.model_fields)}")
+    raise ConfigurationError(f"{where}: option {name}={first['input']!r}: {first['msg']}")
+
+
+def secret(variable: str) -> str | None:
+    """The value of an environment variable, without the line end that a secret's file often has; None where unset.
+
+    Raises:
+        ConfigurationError: no HTTP header can hold it; the message names the variable alone.
+    """
+    value = os.environ.get(variable, "").strip()
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigurationError(f"{variable} holds characters that are not printable ASCII")
+    return value or None
