@@ -207,7 +207,8 @@ def _emptied(batch: Batch) -> Batch:
     """The batch's first trajectory with nothing in it to learn from: the model runs, and the ranks stay in step."""
     size = int(batch.lengths[0])
     nothing = np.zeros(size, bool)
-    return Batch(batch.ids[:size], batch.lengths[:1], nothing, batch.logprobs[:size], batch.advantages[:size])
+    values = (batch.logprobs[:size], batch.advantages[:size], batch.weights[:size])
+    return Batch(batch.ids[:size], batch.lengths[:1], nothing, *values)
 
 
 def _free_port() -> int:

@@ -167,6 +167,9 @@ class Config(BaseSettings):
     """Coefficient of the k3 KL term to the first policy; 0 needs no reference model."""
     final_kl: float | None = Field(None, gt=0)
     """The coefficient at the last step, reached geometrically; None keeps it."""
+    flat_episodes: int | None = Field(None, ge=1)
+    """Episodes trained on of a group whose rewards are all the same: they teach by the KL term alone, and their weight
+    stands for the others', so the objective's mean stays what it is. None takes all."""
     search_cost: float = Field(0.0, ge=0)
     """Reward taken for each search an episode makes (the environment must report `searches`)."""
     max_retries: int = Field(2, ge=0)

@@ -180,11 +180,18 @@ def uninterrupted() -> Iterator[None]:
 
 def update(config: Config, cluster: Cluster, groups: Sequence[Group], step: int) -> dict[str, float]:
     """One optimiser step on some groups: the mean over all their sampled tokens."""
-    advantages = ALGORITHMS[config.algorithm].advantages
-    trajectories = [trajectory for group in groups for trajectory in group]
-    credit = [float(a) for group in groups for a in advantages([trajectory.reward for trajectory in group])]
-    batches = pack(trajectories, credit, config.trainer.max_batch_tokens)
-    tokens = sum(int(batch.mask.sum()) for batch in batches)
+    trajectories: list[Trajectory] = []
+    credit: list[float] = []
+    weights: list[float] = []
+    for group in groups:
+        advantages = ALGORITHMS[config.algorithm].advantages([trajectory.reward for trajectory in group])
+        # Without an advantage only the KL term is left, and a few episodes can stand for all of the group.
+        kept = len(group) if advantages.any() else min(len(group), config.flat_episodes or len(group))
+        trajectories += group[:kept]
+        credit += advantages[:kept].tolist()
+        weights += [len(group) / kept] * kept
+    batches = pack(trajectories, credit, config.trainer.max_batch_tokens, weights)
+    tokens = sum(int(trajectory.mask.sum()) for group in groups for trajectory in group)
     return cluster.step(batches, tokens, learning_rate(config, step), kl_coefficient(config, step))
 
 

@@ -9,13 +9,19 @@ import numpy as np
 from learners.types import Batch, Trajectory
 
 
-def pack(trajectories: Sequence[Trajectory], advantages: Sequence[float], max_tokens: int) -> list[Batch]:
+def pack(
+    trajectories: Sequence[Trajectory],
+    advantages: Sequence[float],
+    max_tokens: int,
+    weights: Sequence[float] | None = None,
+) -> list[Batch]:
     """Fill batches of at most `max_tokens` tokens, longest trajectories first into the first batch with room.
 
     Args:
         trajectories: `[N]`.
         advantages: `[N]`, one for each trajectory; every sampled token of it gets it.
         max_tokens: Tokens a batch may hold. A longer trajectory gets a batch of its own.
+        weights: `[N]`, how many trajectories each stands for; None is 1.0 for all.
     """
     bins: list[list[int]] = []
     room: list[int] = []
@@ -28,10 +34,13 @@ def pack(trajectories: Sequence[Trajectory], advantages: Sequence[float], max_to
             at = len(bins) - 1
         bins[at].append(i)
         room[at] -= length
-    return [_batch([trajectories[i] for i in chosen], [advantages[i] for i in chosen]) for chosen in bins]
+    weights = weights or [1.0] * len(trajectories)
+    rows = list(zip(trajectories, advantages, weights, strict=True))
+    return [_batch([rows[i] for i in chosen]) for chosen in bins]
 
 
-def _batch(trajectories: Sequence[Trajectory], advantages: Sequence[float]) -> Batch:
+def _batch(rows: Sequence[tuple[Trajectory, float, float]]) -> Batch:
+    trajectories, advantages, weights = zip(*rows, strict=True)
     lengths = np.array([len(t.ids) for t in trajectories], np.int64)
     mask = np.concatenate([t.mask for t in trajectories])
     starts = np.cumsum(lengths) - lengths
@@ -42,4 +51,5 @@ def _batch(trajectories: Sequence[Trajectory], advantages: Sequence[float]) -> B
         mask=mask,
         logprobs=np.concatenate([t.logprobs for t in trajectories]),
         advantages=np.repeat(np.asarray(advantages, np.float32), lengths) * mask,
+        weights=np.repeat(np.asarray(weights, np.float32), lengths) * mask,
     )

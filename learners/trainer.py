@@ -86,21 +86,21 @@ class Trainer:
         sums = torch.zeros(5, dtype=torch.float64)
         for batch in batches:
             logprobs = self._logprobs(self.policy, batch)
-            behaviour, advantages = (
+            behaviour, advantages, weights = (
                 torch.tensor(values[batch.mask], device=logprobs.device)
-                for values in (batch.logprobs, batch.advantages)
+                for values in (batch.logprobs, batch.advantages, batch.weights)
             )
+            shares = weights / tokens
             loss, clipped = self._loss(logprobs, behaviour, advantages, self.config.clip)
             divergence = torch.zeros_like(logprobs)
             if self.reference is not None:
                 with torch.no_grad():
                     reference = self._logprobs(self.reference, batch)
                 divergence = k3(logprobs, reference)
-            total = (loss + kl * divergence).sum() / tokens
+            total = (shares * (loss + kl * divergence)).sum()
             # FSDP takes the mean over ranks; the global mean over tokens is their sum.
             (total * self.config.trainer.count).backward()
-            sums += _sums(total, divergence / tokens, clipped / tokens, (logprobs - behaviour).abs() / tokens,
-                          -logprobs / tokens)  # fmt: skip
+            sums += _sums(total, *(shares * v for v in (divergence, clipped, (logprobs - behaviour).abs(), -logprobs)))
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.trainer.gradient_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate

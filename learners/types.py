@@ -87,3 +87,5 @@ class Batch:
     """`[T]` float32 nats, behaviour policy; 0.0 where `mask` is False."""
     advantages: np.ndarray
     """`[T]` float32; 0.0 where `mask` is False."""
+    weights: np.ndarray
+    """`[T]` float32: how many tokens each stands for, itself included; 0.0 where `mask` is False."""

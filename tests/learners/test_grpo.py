@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 from learners.config import Config
-from learners.grpo import find_checkpoint, hash_seed, kl_coefficient, learning_rate, load_config, uninterrupted
+from learners.grpo import find_checkpoint, hash_seed, kl_coefficient, learning_rate, load_config, uninterrupted, update
 from learners.report import Reporter
 from learners.trainer import replace_folder
+from learners.types import Batch, Trajectory
 
 
 def configured(arguments: str) -> Config:
@@ -136,3 +138,26 @@ def test_a_new_run_forgets_what_stood_in_its_folder(tmp_path: Path) -> None:
     assert len(report.history()) == 1
     report.restart()
     assert report.history() == []
+
+
+@pytest.mark.parametrize(("flat_episodes", "kept"), [(None, 8), (2, 6), (9, 8)])
+def test_a_group_without_advantage_is_stood_for_by_a_few(
+    make_trajectory: Callable[..., Trajectory], flat_episodes: int | None, kept: int
+) -> None:
+    """Two groups of four; the first has rewards 1, 0, 1, 0, the second none. Weights add up to all the episodes."""
+    groups = [[make_trajectory(9, [(3, 8)], float(i % 2 == 0), seed=0) for i in range(4)],
+              [make_trajectory(9, [(3, 8)], 0.0, seed=1) for _ in range(4)]]  # fmt: skip
+    seen: list[Any] = []
+
+    class Trainers:
+        def step(self, batches: list[Batch], tokens: int, *_: float) -> dict[str, float]:
+            seen.extend([batches, tokens])
+            return {}
+
+    config = configured("").model_copy(update={"flat_episodes": flat_episodes})
+    update(config, Trainers(), groups, 0)  # type: ignore[arg-type]
+    batches, tokens = seen
+    assert sum(len(batch.lengths) for batch in batches) == kept
+    assert sum(batch.weights.sum() for batch in batches) == tokens == 8 * 5
+    assert sum(batch.advantages.sum() for batch in batches) == pytest.approx(0.0, abs=1e-5)
+    assert sum((batch.advantages != 0).sum() for batch in batches) == 4 * 5

@@ -105,12 +105,21 @@ def test_a_step_is_the_one_made_by_hand(tiny_folder: Path, config: Config, batch
 
 def test_how_the_batches_are_cut_changes_nothing(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
     """The loss is the mean over all tokens, not the mean of the batches' means."""
-    columns = ("ids", "lengths", "mask", "logprobs", "advantages")
+    columns = ("ids", "lengths", "mask", "logprobs", "advantages", "weights")
     whole = Batch(**{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in columns})
     split = Trainer(config, str(tiny_folder)).step(batches, tokens(batches), RATE, KL)
     joined = Trainer(config, str(tiny_folder)).step([whole], tokens(batches), RATE, KL)
     for name, value in split.items():
         assert value == pytest.approx(joined[name], rel=1e-4, abs=1e-6), name
+
+
+def test_a_weight_is_as_good_as_the_token_twice(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
+    """Mean over the tokens it stands for."""
+    heavy = [replace(batch, weights=2 * batch.weights) for batch in batches]
+    weighted = Trainer(config, str(tiny_folder)).step(heavy, 2 * tokens(batches), RATE, KL)
+    twice = Trainer(config, str(tiny_folder)).step([*batches, *batches], 2 * tokens(batches), RATE, KL)
+    for name, value in weighted.items():
+        assert value == pytest.approx(twice[name], rel=1e-4, abs=1e-6), name
 
 
 def test_the_kl_term(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
