@@ -114,6 +114,8 @@ def train(config: Config, folder: Path) -> None:
             assess("after_no_search", environment.blind_kwargs)
     summary |= results
     summary["seconds"] = report.seconds | {"total": round(sum(report.seconds.values()), 1)}
+    history = report.history()
+    summary["episodes"] = {name: sum(row[f"episodes/{name}"] for row in history) for name in ("retried", "dropped")}
     summary["versions"] = versions()
     report.summary(summary)
     report.curve()
@@ -169,11 +171,12 @@ def learn(config: Config, cluster: Cluster, trajectories: Sequence[Trajectory], 
 def uninterrupted() -> Iterator[None]:
     """Hold Ctrl-C back until the end, so that no checkpoint is taken between an update and the count of it."""
     pressed: list[int] = []
-    usual = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    usual = {number: signal.signal(number, lambda *_: pressed.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
     if pressed:
         raise KeyboardInterrupt
 
@@ -283,6 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if config.dry_run:
         return 0
+    # A scheduler that wants its machine back says SIGTERM, and means Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         train(config, folder)
     except KeyboardInterrupt:

@@ -142,6 +142,7 @@ def test_the_summary_says_what_was_done(run: Finished) -> None:
     assert summary["config"]["prompts"] == PROMPTS
     assert summary["seed"] == 0
     assert summary["seconds"]["total"] > 0
+    assert summary["episodes"] == {"retried": 0, "dropped": 0}
 
 
 def test_a_run_leaves_its_files(run: Finished) -> None:

@@ -113,13 +113,14 @@ def test_sampling_seeds_differ_by_run_and_step() -> None:
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_ctrl_c_waits_until_the_step_is_whole() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_waits_until_the_step_is_whole(number: int) -> None:
     done = []
     usual = signal.getsignal(signal.SIGINT)
 
     @uninterrupted()
     def step() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         done.append("counted")
 
     with pytest.raises(KeyboardInterrupt):
