@@ -153,6 +153,8 @@ class Gateway:
         with self._lock:
             if self._closed:
                 raise RetrievalError(f"{self.corpus.name}: the retriever was closed")
+            if known is None:  # it may have been answered meanwhile
+                known = self._cache.get(key)
             if known is None and key in self._inflight:
                 self.stats.joined += 1
                 return self._inflight[key]
