@@ -207,8 +207,7 @@ def _emptied(batch: Batch) -> Batch:
     """The batch's first trajectory with nothing in it to learn from: the model runs, and the ranks stay in step."""
     size = int(batch.lengths[0])
     nothing = np.zeros(size, bool)
-    values = (batch.logprobs[:size], batch.advantages[:size], batch.weights[:size])
-    return Batch(batch.ids[:size], batch.lengths[:1], nothing, *values)
+    return Batch(batch.ids[:size], batch.lengths[:1], nothing, *[np.zeros(size, np.float32)] * 3)
 
 
 def _free_port() -> int:

@@ -8,12 +8,13 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from learners.cluster import Cluster
 from learners.config import load_config
-from learners.environment import EnvironmentFault, make
+from learners.environment import EnvironmentFault, faults, make
 from learners.preflight import check_environment, check_machine
 from learners.report import say
 from learners.types import Trajectory
@@ -25,21 +26,21 @@ def choose_seeds(env_id: str, env_kwargs: dict[str, Any], questions: int) -> dic
     Hop count and identity are what the environment reports at reset (`hops`, `question_id`); an environment that
     reports neither has one group, `"all"`, of the first seeds.
     """
-    env = make(env_id, env_kwargs)
     groups: dict[str, list[int]] = defaultdict(list)
     seen: set[Any] = set()
     patience = seed = 0
-    while patience < 1_000:  # seeds in a row that brought nothing new: every group is full, or has no more
-        _, info = env.reset(seed=seed)
-        group, question = str(info.get("hops", "all")), info.get("question_id", seed)
-        if question not in seen and len(groups[group]) < questions:
-            groups[group].append(seed)
-            seen.add(question)
-            patience = 0
-        patience += 1
-        seed += 1
-        if len(groups) == 1 and len(groups[group]) == questions and "hops" not in info:
-            break
+    with closing(make(env_id, env_kwargs)) as env, faults():
+        while patience < 1_000:  # seeds in a row that brought nothing new: every group is full, or has no more
+            _, info = env.reset(seed=seed)
+            group, question = str(info.get("hops", "all")), info.get("question_id", seed)
+            if question not in seen and len(groups[group]) < questions:
+                groups[group].append(seed)
+                seen.add(question)
+                patience = 0
+            patience += 1
+            seed += 1
+            if len(groups) == 1 and len(groups[group]) == questions and "hops" not in info:
+                break
     return {group: seeds for group, seeds in sorted(groups.items()) if seeds}
 
 
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not (options.checkpoint / "config.json").is_file():
             raise ValueError(f"{options.checkpoint} is no checkpoint: it has no config.json")
+        if options.questions < 1:
+            raise ValueError(f"--questions {options.questions}: give 1 or more")
         model = str(options.checkpoint.resolve())
         config = load_config(
             [

@@ -55,6 +55,8 @@ def train(config: Config, folder: Path) -> None:
     results: dict[str, Any] = {}
     stages = environment.stages[state.get("stages_done", 0) :]
     with cluster:
+        # A scheduler that wants its machine back says SIGTERM, and means Ctrl-C. Ray has set a handler of its own.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         if not config.resume:
             report.restart()
         else:
@@ -286,8 +288,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if config.dry_run:
         return 0
-    # A scheduler that wants its machine back says SIGTERM, and means Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         train(config, folder)
     except KeyboardInterrupt:

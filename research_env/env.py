@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import lru_cache
-from importlib import import_module
 from math import gcd
 from typing import Any, Literal
 
 import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from research_env.errors import ConfigurationError, ResearchError
+from research_env import loading
+from research_env.errors import ConfigurationError
 from research_env.evidence import Evidence
 from research_env.protocols import PROTOCOLS, Action, ActionProtocol, Answer, Malformed, Search
-from research_env.questions import DATASETS, Dataset, Question, select
+from research_env.questions import Question
 from research_env.render import render
-from research_env.retrieval import NoRetriever, Retriever, open_retriever
-from research_env.retrieval.addresses import check_pool_options, open_pool
 from research_env.rewards import REWARDS, Outcome, exact_match, f1
 from research_env.spaces import Prose, RandomTurns
 
@@ -80,17 +74,17 @@ class ReSearchEnv(gym.Env[str, str]):
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         self.settings = _validated(settings)
         self.render_mode = render_mode
-        self.protocol: ActionProtocol = _load(PROTOCOLS, "protocol", self.settings.protocol)()
-        self._reward = _choose(REWARDS, "reward", self.settings.reward)
+        self.protocol: ActionProtocol = loading.load(PROTOCOLS, "protocol", self.settings.protocol)()
+        self._reward = loading.choose(REWARDS, "reward", self.settings.reward)
         self._template = self.settings.instructions or self.protocol.instructions
         if self._template.count("{question}") != 1:
             raise ConfigurationError(f"instructions={self._template!r}: write {{question}} in it, exactly once")
         options = json.dumps(self.settings.model_extra, sort_keys=True)
-        self._dataset = _dataset(self.settings.dataset, options)
-        self._questions = _questions(self.settings.dataset, options, self.settings.split, self.settings.hops)
+        source = loading.Source(self.settings.dataset, options, tuple(Settings.model_fields))
+        self._questions = loading.questions(source, self.settings.split, self.settings.hops)
         retrieval = json.dumps(self.settings.retrieval, sort_keys=True)
-        self._open_retriever = lambda: _retriever(self.settings.dataset, options, self.settings.corpus, retrieval)
-        self._corpus = _corpus(self.settings.dataset, options, self.settings.corpus, retrieval)
+        self._open_retriever = lambda: loading.retriever(source, self.settings.corpus, retrieval)
+        self._corpus = loading.corpus(source, self.settings.corpus, retrieval)
         self.metadata = {**type(self).metadata, "stop": list(self.protocol.stop), "corpus": self._corpus}
         self._turns = RandomTurns(self.protocol)
         self.observation_space = Prose()
@@ -255,60 +249,6 @@ def spread(position: int, size: int) -> int:
     return position * stride % size
 
 
-# What is loaded is shared by all environments of a process: a rollout has hundreds of them.
-
-
-@lru_cache
-def _dataset(name: str, options: str) -> Dataset:
-    load = _load(DATASETS, "dataset", name)
-    arguments, known = json.loads(options), sorted(inspect.signature(load).parameters)
-    for key in arguments:
-        if key not in known:
-            known += sorted(Settings.model_fields)
-            close = difflib.get_close_matches(key, known, 1)
-            raise ConfigurationError(
-                f"{key}={arguments[key]!r} is not a keyword argument of this environment; "
-                + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}")
-            )
-    return load(**arguments)
-
-
-@lru_cache
-def _questions(name: str, options: str, split: str, hops: tuple[int, ...] | None) -> Sequence[Question]:
-    splits = _dataset(name, options).splits
-    if split not in splits:
-        raise ConfigurationError(f"split={split!r}: {name} has {', '.join(map(repr, splits))}")
-    questions = splits[split] if hops is None else select(splits[split], hops)
-    if not len(questions):
-        raise ConfigurationError(f"hops={list(hops or ())}: {name} {split} has no question with that many hops")
-    return questions
-
-
-@lru_cache
-def _retriever(name: str, options: str, corpus: str, retrieval: str) -> Retriever:
-    given = json.loads(retrieval)
-    if corpus == "none":
-        check_pool_options(given)
-        return NoRetriever()
-    if corpus != "pooled":
-        return open_retriever(corpus, **given)
-    pool = _dataset(name, options)
-    return open_pool(pool.name, pool.fingerprint, pool.passages, pool.num_passages, given)
-
-
-# A child process must not write to its parent's connections.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_retriever.cache_clear)
-
-
-def _corpus(name: str, options: str, corpus: str, retrieval: str) -> dict[str, Any]:
-    """What is searched, for the record. A pool's index is not built for that; whatever else is searched is opened."""
-    if corpus == "pooled" and check_pool_options(json.loads(retrieval)).mode != "replay":
-        pool = _dataset(name, options)
-        return {"name": pool.name, "passages": pool.num_passages, "hash": pool.fingerprint}
-    return asdict(_retriever(name, options, corpus, retrieval).corpus)
-
-
 _ids: dict[int, tuple[Sequence[Question], dict[str, int]]] = {}
 
 
@@ -330,21 +270,3 @@ def _validated(settings: dict[str, Any]) -> Settings:
     except TypeError as error:
         raise ConfigurationError(f"keyword arguments of gym.make must be JSON ({error})") from None
     return validated
-
-
-def _choose(table: Mapping[str, Any], what: str, name: str) -> Any:
-    if name not in table:
-        close = difflib.get_close_matches(name, table, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigurationError(f"{what}={name!r} is unknown; known: {', '.join(table)}{hint}")
-    return table[name]
-
-
-def _load(table: Mapping[str, str], what: str, name: str) -> Any:
-    """Resolve `module:attribute` from a table, or given directly as such by an outsider."""
-    target = name if ":" in name else _choose(table, what, name)
-    module, attribute = target.split(":", 1)
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ResearchError(f"{what}={name!r} cannot be loaded: {error}") from error

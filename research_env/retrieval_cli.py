@@ -59,8 +59,6 @@ def _build(arguments: argparse.Namespace) -> int:
     if "://" in to:
         from research_env.retrieval.elasticsearch_index import IndexSettings, build
 
-        if not to.startswith(("elasticsearch://", "elasticsearchs://")):
-            raise ConfigurationError(f"--to {to!r}: give a folder, or elasticsearch://host:9200/index")
         reader = open_corpus(arguments.corpus, arguments.skip_bad_rows)
         settings = IndexSettings(
             arguments.k1, arguments.b, arguments.analyser, arguments.shards, arguments.replicas, arguments.encoder
@@ -84,7 +82,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     reader = open_corpus(arguments.corpus, arguments.skip_bad_rows) if arguments.corpus else None
     corpus, problems = verify(arguments.address, reader)
     if problems:
-        raise RetrievalError(f"{arguments.address}: {'; '.join(problems)}; build it again")
+        raise RetrievalError(f"{arguments.address}: {'; '.join(problems)}; delete that index and build it again")
     sys.stdout.write(
         f"{arguments.address}: {corpus.passages:,} passages, content hash {corpus.hash}: as it should be\n"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from research_env import loading
 from research_env.questions import store
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -92,10 +92,8 @@ def musique_home(
 
 def _forget_loaded_data() -> None:
     """Environments share what is loaded for the life of the process, but each test has another home."""
-    environment = sys.modules.get("research_env.env")
-    for value in list(vars(environment).values()) if environment else ():
-        if getattr(value, "__module__", None) == "research_env.env" and hasattr(value, "cache_clear"):
-            value.cache_clear()
+    for load in (loading.dataset, loading.questions, loading.retriever):
+        load.cache_clear()
 
 
 def _musique_row(number: int, hops: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from research_env.errors import ConfigurationError
 from research_env.questions.store import home
 from research_env.retrieval import Passage, Retriever
 from research_env.retrieval.gateway import Gateway, GatewayOptions
-from research_env.retrieval.options import check_options
+from research_env.retrieval.options import check_no_secret, check_options
 from research_env.retrieval.recording import Replay
 
 RETRIEVERS: dict[str, str] = {
@@ -35,15 +35,11 @@ RETRIEVERS: dict[str, str] = {
 
 def open_address(address: str, options: dict[str, Any]) -> Gateway:
     """See `research_env.retrieval.open_retriever`."""
-    scheme, separator, rest = address.partition("://")
-    if separator and "@" in rest:  # before anything quotes it
-        raise ConfigurationError(
-            f"corpus {scheme}://…@…: leave credentials out of the address; they belong in environment variables: "
-            "ELASTIC_API_KEY, or ELASTIC_USERNAME and ELASTIC_PASSWORD; RESEARCH_RETRIEVAL_TOKEN"
-        )
+    check_no_secret(address)
+    scheme, separator, _ = address.partition("://")
     mine, others = _split(options, address)
     if mine.mode == "replay":
-        return Gateway(_replay(mine), mine)
+        return Gateway(Replay(mine.recording or ""), mine)
     if (scheme if separator else "") not in RETRIEVERS:
         known = ", ".join(f"{name}://" for name in RETRIEVERS if name)
         raise ConfigurationError(f"corpus {address!r}: {scheme}:// is unknown; known: {known}, or a path")
@@ -60,7 +56,7 @@ def open_pool(
     mine = check_pool_options(options)
     backend: Retriever
     if mine.mode == "replay":
-        backend = _replay(mine)
+        backend = Replay(mine.recording or "")
     else:
         backend = open_or_build(home() / "indexes", name, fingerprint, passages, num_passages)
     return Gateway(backend, mine)
@@ -75,9 +71,3 @@ def _split(options: dict[str, Any], address: str) -> tuple[GatewayOptions, dict[
     mine = {name: value for name, value in options.items() if name in GatewayOptions.model_fields}
     others = {name: value for name, value in options.items() if name not in mine}
     return check_options(GatewayOptions, mine, f"corpus {address!r}"), others
-
-
-def _replay(options: GatewayOptions) -> Replay:
-    if not options.recording:
-        raise ConfigurationError("mode='replay': say with recording=FILE what to replay")
-    return Replay(options.recording)

@@ -144,10 +144,10 @@ def to_passage(row: Any, where: str) -> Passage:
     if not isinstance(ident, str) or not ident:
         raise DataInvalid(f"{where}: id={short(ident)}: give a string that is not empty, or a whole number")
     if "contents" in row and "text" not in row:
-        contents = row["contents"]
-        if not isinstance(contents, str):
-            raise DataInvalid(f"{where}: contents={short(contents)} is not a string")
-        title, text = split_contents(contents)
+        whole = row["contents"]
+        if not isinstance(whole, str):
+            raise DataInvalid(f"{where}: contents={short(whole)} is not a string")
+        title, text = split_contents(whole)
     else:
         title, text = _title_and_text(row, where)
     try:
@@ -169,9 +169,14 @@ def _title_and_text(row: dict[str, Any], where: str) -> tuple[str, str]:
     return fields["title"], fields["text"]
 
 
-def split_contents(contents: str) -> tuple[str, str]:
+def contents(passage: Passage) -> str:
+    """A passage as one text, as wiki-18 and the E5 indexes made from it have it; `split_contents` undoes it."""
+    return f'"{passage.title}"\n{passage.text}'
+
+
+def split_contents(whole: str) -> tuple[str, str]:
     """`(title, text)` of a passage in wiki-18's form: the title in quotes, a line end, the text."""
-    title, _, text = contents.partition("\n")
+    title, _, text = whole.partition("\n")
     if len(title) > 1 and title[0] == title[-1] == '"':
         title = title[1:-1]
     return title, text
@@ -184,7 +189,7 @@ def _joined(parts: list[Any]) -> str | None:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in lines(path, progress=True):
+    for number, line in lines(path):
         where = f"{path}, line {number}"
         if line.strip():
             yield where, _parsed(line, where)

@@ -18,14 +18,9 @@ from research_env.errors import ConfigurationError, RetrievalError
 from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
 from research_env.retrieval.bm25 import check_content
-from research_env.retrieval.corpora import CorpusReader
+from research_env.retrieval.corpora import CorpusReader, contents
 
 _BATCH = 64
-
-
-def contents(passage: Passage) -> str:
-    """A passage as one text, as wiki-18 and the E5 indexes made from it have it."""
-    return f'"{passage.title}"\n{passage.text}'
 
 
 def prefixes(model: str) -> tuple[str, str]:
@@ -57,7 +52,7 @@ class Encoder:
         self.query_prefix, self.passage_prefix = prefixes(model)
         try:
             self._model = SentenceTransformer(model, device=device)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (AssertionError, OSError, ValueError, RuntimeError) as error:  # torch asserts that it knows the device
             raise ConfigurationError(f"encoder {model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self.dims = int(self._model.get_embedding_dimension() or 0)
         self._lock = threading.Lock()

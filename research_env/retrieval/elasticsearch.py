@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval import Corpus, Hit, Passage
 from research_env.retrieval.fusion import fusion_depth, reciprocal_rank
-from research_env.retrieval.options import check_options, secret
+from research_env.retrieval.options import check_no_secret, check_options, secret
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -54,12 +54,14 @@ def connect(address: str, timeout: float) -> tuple[Elasticsearch, str]:
         raise ConfigurationError(
             f"{address} needs the Elasticsearch client: pip install 'research-gym[elasticsearch]'"
         ) from None
+    check_no_secret(address)
     try:
         parts = urlsplit(address)
         host, port, index = parts.hostname, parts.port or 9200, parts.path.strip("/")
     except ValueError:
         host, port, index = None, 0, ""
-    if not host or not re.fullmatch(r"[^-_+*,?#\s/\\<>|\"][^*,?#\s/\\<>|\"]*", index) or parts.query:
+    known = address.startswith(("elasticsearch://", "elasticsearchs://"))
+    if not known or not host or not re.fullmatch(r"[^-_+*,?#\s/\\<>|\"][^*,?#\s/\\<>|\"]*", index) or parts.query:
         raise ConfigurationError(f"{address!r} is no address of an index; write elasticsearch://host:9200/index")
     secure = parts.scheme == "elasticsearchs"
     settings: dict[str, Any] = {

@@ -81,7 +81,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
     try:
         meta = _prepare(client, index, address, settings, encoder.dims if encoder else 0)
         if meta["complete"]:
-            return _same(meta, reader, address)
+            return _same(meta, reader, client.count(index=index)["count"], address)
         passages = _resumed(reader, meta, address)
         chunks = _chunks(passages, reader, index, encoder)
         noted = meta["done"]
@@ -123,6 +123,8 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
     client, index = connect(address, _TIMEOUT)
     try:
         about = _own(client.indices.get(index=index), index, address)["mappings"].get("_meta", {})
+        if "settings" not in about:
+            raise ConfigurationError(f"{address} is not an index of passages")
         content = ContentHash()
         for passage in track(_scan(client, index), f"reading {index}", client.count(index=index)["count"]):
             content.add(passage)
@@ -132,7 +134,7 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
         client.close()
     recorded = about.get("corpus") or {}
     found = Corpus(recorded.get("name", index), content.passages, content.hexdigest())
-    problems = [] if about.get("complete") else ["its build was not finished"]
+    problems = [] if about["complete"] else ["its build was not finished"]
     expected = [("its own record", recorded.get("passages"), recorded.get("hash"))] if recorded else []
     if reader is not None:
         for _ in reader:
@@ -173,11 +175,16 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
     return meta
 
 
-def _same(meta: dict[str, Any], reader: CorpusReader, address: str) -> Corpus:
+def _same(meta: dict[str, Any], reader: CorpusReader, counted: int, address: str) -> Corpus:
     """The index is whole: read the corpus once more to tell whether it is of it."""
     for _ in reader:
         pass
     corpus = Corpus(**meta["corpus"])
+    if counted != corpus.passages:
+        raise RetrievalError(
+            f"{address} holds {counted:,} passages of {corpus.passages:,}: something has changed it since; "
+            "delete that index and build it again"
+        )
     if reader.content.hexdigest() != corpus.hash:
         raise ConfigurationError(
             f"{address} is whole, but of another corpus ({corpus.name}, {corpus.passages:,} passages; this one has "

@@ -89,6 +89,8 @@ def build_folder(
         RetrievalError: the disk is full or the folder cannot be written.
     """
     reader = open_corpus(corpus, skip_bad)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"--to {folder}: that is a file; give a folder")
     if folder.exists() and not (folder / "corpus.json").exists() and any(folder.iterdir()):
         raise RetrievalError(f"{folder} holds something that is no index; give another folder")
     with building(folder, f"the index of {corpus!r}"):

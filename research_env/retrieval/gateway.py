@@ -20,7 +20,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
 
 from cachetools import LRUCache
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
@@ -47,6 +47,12 @@ class GatewayOptions(BaseModel):
     mode: str = Field("cache", pattern="^(cache|record|replay)$")
     """`cache` reads and writes the recording; `record` asks the backend for everything and writes; `replay` reads, and
     never asks the backend."""
+
+    @model_validator(mode="after")
+    def _needs_a_file(self) -> GatewayOptions:
+        if self.mode != "cache" and not self.recording:
+            raise ValueError(f"say with recording=FILE what to {self.mode}")
+        return self
 
 
 @dataclass

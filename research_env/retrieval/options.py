@@ -25,7 +25,18 @@ def check_options(model: type[M], given: dict[str, Any], where: str) -> M:
     name = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":  # its value may be a secret
         raise ConfigurationError(f"{where}: option {name} is unknown; known: {', '.join(model.model_fields)}")
-    raise ConfigurationError(f"{where}: option {name}={first['input']!r}: {first['msg']}")
+    what = f"option {name}={first['input']!r}: " if name else ""
+    raise ConfigurationError(f"{where}: {what}{first['msg'].removeprefix('Value error, ')}")
+
+
+def check_no_secret(address: str) -> None:
+    """Raises ConfigurationError for an address that holds credentials, before anything quotes it."""
+    scheme, separator, rest = address.partition("://")
+    if separator and "@" in rest:
+        raise ConfigurationError(
+            f"{scheme}://…@…: leave credentials out of the address; they belong in environment variables: "
+            "ELASTIC_API_KEY, or ELASTIC_USERNAME and ELASTIC_PASSWORD; RESEARCH_RETRIEVAL_TOKEN"
+        )
 
 
 def secret(variable: str) -> str | None:

@@ -43,7 +43,8 @@ class RemoteRetriever:
             RetrievalError: what answers does not speak the protocol, or refuses the token.
         """
         try:
-            host = urlsplit(address).hostname
+            parts = urlsplit(address)
+            host = parts.hostname if parts.port != 0 else None
         except ValueError:
             host = None
         if not host:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from research_env.errors import RetrievalError, RetrievalUnavailable
 from research_env.retrieval import Hit
-from research_env.retrieval.dense import contents
+from research_env.retrieval.corpora import contents
 from research_env.retrieval.gateway import Gateway
 
 MAX_QUERIES = 2_048

@@ -205,27 +205,36 @@ def test_the_checkpoint_is_evaluated_on_another_world(run: Finished, machine: Ma
     assert machine.survivors() == []
 
 
-def test_an_interrupted_run_is_resumed(machine: Machine) -> None:
-    """Ctrl-C during training saves a checkpoint; `--resume` goes on from there to the end."""
-    arguments = ["--runs", str(machine.runs), "--name", "stopped", *SMALL, *ONE_HOP]
-    process = machine.start("learners.grpo", *arguments, "--steps", "500")
-    metrics = machine.runs / "stopped" / "metrics.jsonl"
+def interrupt(machine: Machine, arguments: list[str], steps: int, number: int) -> int:
+    """Start a run, stop it with a signal once it has made `steps` steps, and return how many it saved."""
+    folder = machine.runs / "stopped"
+    process = machine.start("learners.grpo", "--runs", str(machine.runs), "--name", "stopped", *arguments)
     deadline = time.monotonic() + TIMEOUT
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
+    while not (folder / "metrics.jsonl").exists() or len((folder / "metrics.jsonl").read_text().splitlines()) < steps:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: to every process of the group
+    else:
+        process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert "--resume" in out
     assert machine.survivors() == []
+    done, _ = grpo.find_checkpoint(folder)
+    assert done >= steps
+    return done
 
-    done, state = grpo.find_checkpoint(machine.runs / "stopped")
-    assert done >= 3
+
+def test_an_interrupted_run_is_resumed(machine: Machine) -> None:
+    """Ctrl-C, or SIGTERM, during training saves a checkpoint; `--resume` goes on from there to the end."""
+    first = interrupt(machine, [*SMALL, *ONE_HOP, "--steps", "500"], 3, signal.SIGINT)
+    done = interrupt(machine, ["--resume"], first + 2, signal.SIGTERM)  # every other setting is the run's own
+    _, state = grpo.find_checkpoint(machine.runs / "stopped")
     again = ["--runs", str(machine.runs), "--name", "stopped", "--steps", str(done + 2), "--resume"]
-    out = machine.run("learners.grpo", *again)  # every other setting is the run's own
+    out = machine.run("learners.grpo", *again)
     assert f"resuming after step {done}" in out
     finished = Finished(machine.runs / "stopped", out)
     assert [row["step"] for row in finished.metrics()] == list(range(done + 2))
@@ -267,6 +276,7 @@ def test_a_wrong_argument_ends_the_command_at_once(machine: Machine) -> None:
         (["nowhere"], ["nowhere", "config.json"]),
         (["{checkpoint}", "--env", "NoSuch-v0"], ["NoSuch"]),
         (["{checkpoint}", "--preset", "huge"], ["huge"]),
+        (["{checkpoint}", "--questions", "0"], ["--questions 0"]),
         (["{checkpoint}", "--env-kwargs", '{"splitt": "dev"}'], ["splitt"]),
     ],
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 
+from research_env import loading
 from research_env.__main__ import main
 from research_env.errors import ConfigurationError, DataInvalid, RetrievalError
 from research_env.retrieval import open_retriever
@@ -97,7 +99,8 @@ def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> Non
         ("http://user:secret@host", {}, "leave credentials out of the address"),
         ("http://127.0.0.1:1", {}, "cannot be reached; is the server running?"),
         ("pooled", {"timeout": 3}, "option timeout is unknown"),
-        ("none", {"timeout": 3}, "option timeout is unknown"),
+        ("http://host:80a", {}, "write http://host:8000"),
+        ("{file}", {"mode": "record"}, "say with recording=FILE what to record"),
     ],
 )
 def test_what_cannot_work_is_one_line_when_the_environment_is_made(
@@ -133,6 +136,19 @@ def test_a_folder_keeps_its_corpus(file: Path, tmp_path: Path, capsys: pytest.Ca
     assert "holds the index of another corpus" in capsys.readouterr().err
 
 
+def test_threads_that_come_at_once_open_one_retriever(file: Path) -> None:
+    env = gym.make(SYNTHETIC, corpus="none", disable_env_checker=True).unwrapped
+    env._open_retriever = lambda: loading.retriever(loading.Source("synthetic", "{}"), str(file), "{}")
+    with ThreadPoolExecutor(16) as threads:
+        opened = list(threads.map(lambda _: env._open_retriever(), range(16)))
+    assert len({id(retriever) for retriever in opened}) == 1
+
+
+def test_without_retrieval_its_options_do_not_matter() -> None:
+    """A run over a cluster evaluates without retrieval by changing `corpus` alone."""
+    gym.make(SYNTHETIC, corpus="none", retrieval={"timeout": 3}, disable_env_checker=True)
+
+
 def test_a_child_process_opens_its_own_retriever(file: Path) -> None:
     """A connection that two processes write to mixes their searches."""
     env = gym.make(SYNTHETIC, corpus=str(file), disable_env_checker=True).unwrapped
@@ -149,7 +165,12 @@ def test_a_child_process_opens_its_own_retriever(file: Path) -> None:
     [
         (["--corpus", "nowhere", "--to", "{tmp}/index"], "'nowhere' is no file"),
         (["--corpus", "{bad}", "--to", "{tmp}/index"], "line 1"),
-        (["--corpus", "{file}", "--to", "ftp://host/x"], "give a folder, or elasticsearch://host:9200/index"),
+        (["--corpus", "{file}", "--to", "ftp://host/x"], "write elasticsearch://host:9200/index"),
+        (
+            ["--corpus", "{file}", "--to", "elasticsearch://u:s3cret@host/x"],
+            "elasticsearch://…@…: leave credentials out",
+        ),
+        (["--corpus", "{file}", "--to", "{file}"], "that is a file; give a folder"),
         (["--corpus", "{file}", "--to", "{tmp}"], "holds something that is no index"),
         (["--corpus", "{file}", "--to", "elasticsearch://127.0.0.1:1/x"], "cannot be reached"),
     ],

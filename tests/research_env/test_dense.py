@@ -11,7 +11,8 @@ import pytest
 from research_env.__main__ import main
 from research_env.errors import ConfigurationError, RetrievalError
 from research_env.retrieval import Hit, Passage, open_retriever
-from research_env.retrieval.dense import Encoder, contents, prefixes
+from research_env.retrieval.corpora import contents
+from research_env.retrieval.dense import Encoder, prefixes
 from research_env.retrieval.fusion import reciprocal_rank
 
 pytest.importorskip("faiss")
