@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.retrieval_scale import THREADS, TOP_K, generate
+from benchmarks.retrieval_scale import THREADS, TOP_K, find_data, generate
 from research_env.retrieval import Hit, Retriever, open_retriever
 from research_env.retrieval.corpora import open_corpus
 from research_env.retrieval.elasticsearch import open_elasticsearch
@@ -103,12 +103,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="as benchmarks.retrieval")
     parser.add_argument("--elasticsearch", required=True, metavar="HOST:PORT")
     options = parser.parse_args()
-    pool, questions = options.data / "corpus" / "wiki_pool.jsonl.gz", options.data / "recall" / "questions.jsonl"
-    if not pool.is_file() or not questions.is_file():
-        print(
-            f"error: {options.data} does not hold corpus/wiki_pool.jsonl.gz and recall/questions.jsonl", file=sys.stderr
-        )
-        return 2
+    pool, questions = find_data(options.data)
     queries = [json.loads(line)["question"] for line in questions.read_text("utf-8").splitlines()]
     console = Console(width=110)
 

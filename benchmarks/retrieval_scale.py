@@ -61,6 +61,18 @@ def generate(pool: Path, count: int) -> Iterator[dict[str, str]]:
             yield {"id": str(number), "contents": f'"{" ".join(title)}"\n{" ".join(text)}'}
 
 
+def find_data(folder: Path) -> tuple[Path, Path]:
+    """The pool and the questions.
+
+    Raises:
+        SystemExit: the folder does not hold them.
+    """
+    pool, questions = folder / "corpus" / "wiki_pool.jsonl.gz", folder / "recall" / "questions.jsonl"
+    if not pool.is_file() or not questions.is_file():
+        raise SystemExit(f"error: {folder} does not hold corpus/{pool.name} and recall/{questions.name}")
+    return pool, questions
+
+
 def load(address: str, queries: list[str]) -> dict[str, float]:
     """Open a corpus and ask every query from `THREADS` threads: `open`, `rate`, `p50`, `p99` (ms), `memory` (MiB)."""
     start = perf_counter()
@@ -128,12 +140,7 @@ def main() -> int:
     parser.add_argument("--bm25s", action="store_true", help="measure bm25s too (GiB of memory, minutes)")
     parser.add_argument("--scratch", type=Path, help="folder for the passages and the index; default: a temporary one")
     options = parser.parse_args()
-    pool, questions = options.data / "corpus" / "wiki_pool.jsonl.gz", options.data / "recall" / "questions.jsonl"
-    if not pool.is_file() or not questions.is_file():
-        print(
-            f"error: {options.data} does not hold corpus/wiki_pool.jsonl.gz and recall/questions.jsonl", file=sys.stderr
-        )
-        return 2
+    pool, questions = find_data(options.data)
     columns = (
         "engine",
         "passages/s",

@@ -33,9 +33,9 @@ def make(env_id: str, kwargs: dict[str, Any]) -> gym.Env[str, str]:
     try:
         env = gym.make(env_id, disable_env_checker=True, **kwargs)
     except Exception as error:
-        hint = "" if ":" in env_id or not isinstance(error, gym.error.UnregisteredEnv) else (
-            " Where a module registers it, write module:Id-v0."
-        )  # fmt: skip
+        hint = ""
+        if isinstance(error, gym.error.UnregisteredEnv) and ":" not in env_id:
+            hint = " Where a module registers it, write module:Id-v0."
         raise EnvironmentFault(f"environment {env_id!r} with {json.dumps(kwargs)}: {error}{hint}") from error
     for what, space in (("action", env.action_space), ("observation", env.observation_space)):
         if not space.contains("text"):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from research_env import loading
 from research_env.errors import ConfigurationError
 from research_env.evidence import Evidence
+from research_env.plugins import choose, load
 from research_env.protocols import PROTOCOLS, Action, ActionProtocol, Answer, Malformed, Search
 from research_env.questions import Question
 from research_env.render import render
@@ -74,8 +75,8 @@ class ReSearchEnv(gym.Env[str, str]):
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         self.settings = _validated(settings)
         self.render_mode = render_mode
-        self.protocol: ActionProtocol = loading.load(PROTOCOLS, "protocol", self.settings.protocol)()
-        self._reward = loading.choose(REWARDS, "reward", self.settings.reward)
+        self.protocol: ActionProtocol = load(PROTOCOLS, "protocol", self.settings.protocol)()
+        self._reward = choose(REWARDS, "reward", self.settings.reward)
         self._template = self.settings.instructions or self.protocol.instructions
         if self._template.count("{question}") != 1:
             raise ConfigurationError(f"instructions={self._template!r}: write {{question}} in it, exactly once")

@@ -7,13 +7,13 @@ import inspect
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import lru_cache, wraps
-from importlib import import_module
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from research_env.errors import ConfigurationError, ResearchError
+from research_env.errors import ConfigurationError
+from research_env.plugins import load
 from research_env.questions import DATASETS, Dataset, Question, select
 from research_env.retrieval import NoRetriever, Retriever, open_retriever
 from research_env.retrieval.addresses import check_pool_options, open_pool
@@ -29,12 +29,12 @@ def _once(function: Callable[P, T]) -> Callable[P, T]:
     cached = lru_cache(function)
 
     @wraps(function)
-    def load(*args: P.args, **kwargs: P.kwargs) -> T:
+    def once(*args: P.args, **kwargs: P.kwargs) -> T:
         with _loading:
             return cached(*args, **kwargs)  # type: ignore[arg-type]
 
-    load.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
-    return load
+    once.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+    return once
 
 
 class Source(NamedTuple):
@@ -96,8 +96,7 @@ def retriever(source: Source, address: str, options: str) -> Retriever:
     given = json.loads(options)
     if address != "pooled":
         return open_retriever(address, **given)
-    pool = dataset(source)
-    return open_pool(pool.name, pool.fingerprint, pool.passages, pool.num_passages, given)
+    return open_pool(dataset(source), given)
 
 
 def corpus(source: Source, address: str, options: str) -> dict[str, Any]:
@@ -117,26 +116,3 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
-
-
-def choose(table: Mapping[str, Any], what: str, name: str) -> Any:
-    """`table[name]`.
-
-    Raises:
-        ConfigurationError: it is not there; names the closest that is.
-    """
-    if name not in table:
-        close = difflib.get_close_matches(name, table, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigurationError(f"{what}={name!r} is unknown; known: {', '.join(table)}{hint}")
-    return table[name]
-
-
-def load(table: Mapping[str, str], what: str, name: str) -> Any:
-    """Resolve `module:attribute` from a table, or given directly as such by an outsider."""
-    target = name if ":" in name else choose(table, what, name)
-    module, attribute = target.split(":", 1)
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ResearchError(f"{what}={name!r} cannot be loaded: {error}") from error

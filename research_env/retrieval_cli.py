@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from research_env.errors import ConfigurationError, RetrievalError
+from research_env.plugins import load
+from research_env.questions import DATASETS
 from research_env.retrieval import open_retriever
 from research_env.retrieval.addresses import open_pool
 from research_env.retrieval.corpora import open_corpus
+from research_env.retrieval.gateway import Gateway
 from research_env.retrieval.options import secret
 
 if TYPE_CHECKING:
@@ -90,8 +94,6 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    import json
-
     try:
         from research_env.retrieval.server import serve
     except ImportError as error:
@@ -121,10 +123,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open(address: str, options: dict[str, Any]) -> Any:
-    from research_env.questions import DATASETS, load
-
+def _open(address: str, options: dict[str, Any]) -> Gateway:
     if address in DATASETS:
-        pool = load(address)
-        return open_pool(pool.name, pool.fingerprint, pool.passages, pool.num_passages, options)
+        return open_pool(load(DATASETS, "dataset", address)(), options)
     return open_retriever(address, **options)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 from research_env.retrieval import Passage
 
@@ -57,17 +55,6 @@ DATASETS: dict[str, str] = {
     "synthetic": "research_env.synthetic:load",
 }
 """Data set name -> `module:function`, imported when first used."""
-
-
-def load(name: str, **options: Any) -> Dataset:
-    """The data set of this name.
-
-    Raises:
-        DataMissing: it is not on this machine.
-    """
-    module, function = DATASETS[name].split(":")
-    dataset: Dataset = getattr(import_module(module), function)(**options)
-    return dataset
 
 
 def select(questions: Sequence[Question], hops: Sequence[int]) -> Sequence[Question]:

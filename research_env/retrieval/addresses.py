@@ -12,13 +12,12 @@ Every retriever stands behind a `Gateway` and takes its options as well (`Gatewa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from importlib import import_module
 from typing import Any
 
 from research_env.errors import ConfigurationError
+from research_env.plugins import load
+from research_env.questions import Dataset
 from research_env.questions.store import home
-from research_env.retrieval import Passage, Retriever
 from research_env.retrieval.gateway import Gateway, GatewayOptions
 from research_env.retrieval.options import check_no_secret, check_options
 from research_env.retrieval.recording import Replay
@@ -40,26 +39,21 @@ def open_address(address: str, options: dict[str, Any]) -> Gateway:
     mine, others = _split(options, address)
     if mine.mode == "replay":
         return Gateway(Replay(mine.recording or ""), mine)
-    if (scheme if separator else "") not in RETRIEVERS:
+    if separator and scheme not in RETRIEVERS:
         known = ", ".join(f"{name}://" for name in RETRIEVERS if name)
         raise ConfigurationError(f"corpus {address!r}: {scheme}:// is unknown; known: {known}, or a path")
-    module, function = RETRIEVERS[scheme if separator else ""].split(":")
-    return Gateway(getattr(import_module(module), function)(address, others), mine)
+    return Gateway(load(RETRIEVERS, "corpus", scheme if separator else "")(address, others), mine)
 
 
-def open_pool(
-    name: str, fingerprint: str, passages: Callable[[], Iterable[Passage]], num_passages: int, options: dict[str, Any]
-) -> Gateway:
+def open_pool(pool: Dataset, options: dict[str, Any]) -> Gateway:
     """The pool of a data set, in an embedded index that is built at first use."""
     from research_env.retrieval.bm25 import open_or_build
 
     mine = check_pool_options(options)
-    backend: Retriever
     if mine.mode == "replay":
-        backend = Replay(mine.recording or "")
-    else:
-        backend = open_or_build(home() / "indexes", name, fingerprint, passages, num_passages)
-    return Gateway(backend, mine)
+        return Gateway(Replay(mine.recording or ""), mine)
+    index = open_or_build(home() / "indexes", pool.name, pool.fingerprint, pool.passages, pool.num_passages)
+    return Gateway(index, mine)
 
 
 def check_pool_options(options: dict[str, Any]) -> GatewayOptions:

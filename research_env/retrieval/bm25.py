@@ -19,7 +19,6 @@ from filelock import FileLock
 from research_env.errors import ConfigurationError, ResearchError, RetrievalError
 from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
-from research_env.retrieval.corpora import CorpusReader
 
 ANALYSER = "english"
 SETTINGS: Mapping[str, Any] = {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": ANALYSER, "layout": 2}
@@ -144,14 +143,19 @@ def open_or_build(
         RetrievalError: the disk is full or `cache` cannot be written.
         ResearchError: whatever `passages` raises of its own.
     """
-    key = hashlib.sha256(json.dumps([fingerprint, SETTINGS], sort_keys=True).encode()).hexdigest()[:20]
-    folder = cache / f"{name}-{key}"
+    folder = index_folder(cache, name, fingerprint)
     if not folder.exists():
         with building(folder, f"the index of {name!r}"):
             if not folder.exists():
                 corpus = Corpus(name, num_passages, fingerprint)
                 build(folder, passages(), num_passages, lambda: corpus)
     return Bm25Index(folder)
+
+
+def index_folder(cache: Path, name: str, fingerprint: str) -> Path:
+    """Where the index of what has this fingerprint is kept under `cache`, made with today's `SETTINGS`."""
+    key = hashlib.sha256(json.dumps([fingerprint, SETTINGS], sort_keys=True).encode()).hexdigest()[:20]
+    return cache / f"{name}-{key}"
 
 
 @contextmanager
@@ -170,18 +174,14 @@ def building(folder: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def build(
-    folder: Path, passages: Iterable[Passage], num_passages: int | None, corpus: Callable[[], Corpus],
-    threads: int = 0,
-) -> None:  # fmt: skip
+def build(folder: Path, passages: Iterable[Passage], num_passages: int | None, corpus: Callable[[], Corpus]) -> None:
     """Build an index beside its place and rename it into it. The caller holds the lock.
 
     Args:
         folder: Its place.
         passages: What goes into it.
         num_passages: How many they are, where it is known.
-        corpus: Called once the passages have all been read.
-        threads: Of the writer; 0 takes one for a small pool, and as many as there are cores for others.
+        corpus: What they are; called once they have all been read.
     """
     for leftover in folder.parent.glob(f"{folder.name}.tmp*"):  # of a build that was killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
@@ -190,8 +190,9 @@ def build(
     try:
         index = tantivy.Index(_schema(), path=str(partial))
         index.register_tokenizer(ANALYSER, _analyser())
-        # Small pools get one thread and so one segment: the same bytes searched, the same scores, every time.
-        writer = index.writer(_WRITER_BYTES, num_threads=threads or int(small))
+        # Small pools get one thread and so one segment: the same bytes searched, the same scores, every time. The
+        # others get as many as there are cores, which is what 0 means.
+        writer = index.writer(_WRITER_BYTES, num_threads=int(small))
         for p in track(passages, f"indexing {folder.name}", num_passages):
             writer.add_document(tantivy.Document(id=[p.id], title=[p.title], text=[p.text]))
         writer.commit()
@@ -203,16 +204,16 @@ def build(
         raise
 
 
-def check_content(folder: Path, reader: CorpusReader) -> Corpus:
+def check_content(folder: Path, read: Corpus) -> Corpus:
     """What the index in `folder` is of.
 
     Raises:
-        ConfigurationError: it is of another corpus than the one that `reader` has read to the end.
+        ConfigurationError: it is not of the corpus that was read.
     """
     corpus = Corpus(**json.loads((folder / CORPUS_FILE).read_text("utf-8")))
-    if corpus.hash != reader.content.hexdigest():
+    if corpus.hash != read.hash:
         raise ConfigurationError(
             f"{folder} holds the index of another corpus ({corpus.name}, {corpus.passages:,} passages; this one has "
-            f"{reader.content.passages:,}); give another folder"
+            f"{read.passages:,}); give another folder"
         )
     return corpus

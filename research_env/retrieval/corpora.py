@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from research_env.errors import ConfigurationError, DataInvalid
-from research_env.questions import DATASETS, load
+from research_env.plugins import load
+from research_env.questions import DATASETS
 from research_env.questions.official import lines, parse, short
-from research_env.retrieval import Passage
+from research_env.retrieval import Corpus, Passage
 
 
 class ContentHash:
@@ -110,6 +111,20 @@ class CorpusReader:
             self.content.add(passage)
             yield passage
 
+    def corpus(self) -> Corpus:
+        """What has been handed out so far."""
+        return Corpus(self.name, self.content.passages, self.content.hexdigest())
+
+    def read(self) -> Corpus:
+        """Read to the end, and say what it was.
+
+        Raises:
+            DataInvalid: as iteration.
+        """
+        for _ in self:
+            pass
+        return self.corpus()
+
 
 def open_corpus(address: str, skip_bad: bool = False) -> CorpusReader:
     """The corpus at a path, or the pool of a data set by its name.
@@ -123,7 +138,7 @@ def open_corpus(address: str, skip_bad: bool = False) -> CorpusReader:
         source = _hotpot_dump if path.name.endswith((".tar.bz2", ".tar")) else _json_lines
         return CorpusReader(name, lambda: source(path), skip_bad)
     if address in DATASETS:
-        pool = load(address)
+        pool = load(DATASETS, "dataset", address)()
         return CorpusReader(pool.name, lambda: (("", p) for p in pool.passages()), skip_bad, pool.num_passages)
     raise ConfigurationError(
         f"corpus {address!r} is no file, and no data set either; known data sets: {', '.join(DATASETS)}"

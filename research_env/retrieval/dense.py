@@ -148,7 +148,7 @@ def build_dense(folder: Path, passages: CorpusReader, model: str, device: str = 
                 index.add(encoder.passages(batch))
                 for p in batch:
                     offsets.append(offsets[-1] + file.write(json.dumps([p.id, p.title, p.text]).encode() + b"\n"))
-        corpus = check_content(folder, passages)
+        corpus = check_content(folder, passages.corpus())
         np.save(partial / "offsets.npy", np.array(offsets, np.int64))
         try:
             faiss.write_index(index, str(partial / "vectors.faiss"))

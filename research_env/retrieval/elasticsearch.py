@@ -130,7 +130,6 @@ def disk_full(address: str) -> RetrievalError:
 
 
 def _refused(error: Any, address: str, text: str) -> Exception:
-
     status = error.status_code
     if status == 401:
         return RetrievalError(

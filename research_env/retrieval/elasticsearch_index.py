@@ -91,7 +91,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
                 if done - noted >= _NOTE_EVERY:
                     noted = done
                     client.indices.put_mapping(index=index, meta={**meta, "done": done, "hash": digest})
-        corpus = Corpus(reader.name, reader.content.passages, reader.content.hexdigest())
+        corpus = reader.corpus()
         client.indices.put_settings(
             index=index, settings={"refresh_interval": "1s", "number_of_replicas": settings.replicas}
         )
@@ -137,9 +137,8 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
     problems = [] if about["complete"] else ["its build was not finished"]
     expected = [("its own record", recorded.get("passages"), recorded.get("hash"))] if recorded else []
     if reader is not None:
-        for _ in reader:
-            pass
-        expected.append((f"corpus {reader.name}", reader.content.passages, reader.content.hexdigest()))
+        corpus = reader.read()
+        expected.append((f"corpus {corpus.name}", corpus.passages, corpus.hash))
     for what, passages, digest in expected:
         if passages != found.passages:
             problems.append(f"{found.passages:,} passages, but {what} has {passages:,}")
@@ -177,18 +176,16 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
 
 def _same(meta: dict[str, Any], reader: CorpusReader, counted: int, address: str) -> Corpus:
     """The index is whole: read the corpus once more to tell whether it is of it."""
-    for _ in reader:
-        pass
-    corpus = Corpus(**meta["corpus"])
+    read, corpus = reader.read(), Corpus(**meta["corpus"])
     if counted != corpus.passages:
         raise RetrievalError(
             f"{address} holds {counted:,} passages of {corpus.passages:,}: something has changed it since; "
             "delete that index and build it again"
         )
-    if reader.content.hexdigest() != corpus.hash:
+    if read.hash != corpus.hash:
         raise ConfigurationError(
             f"{address} is whole, but of another corpus ({corpus.name}, {corpus.passages:,} passages; this one has "
-            f"{reader.content.passages:,}); give another index name, or delete that index"
+            f"{read.passages:,}); give another index name, or delete that index"
         )
     return corpus
 
@@ -198,7 +195,8 @@ def _resumed(reader: CorpusReader, meta: dict[str, Any], address: str) -> Iterat
     passages = iter(reader)
     for _ in islice(passages, meta["done"]):
         pass
-    if meta["done"] and (reader.content.passages, reader.content.hexdigest()) != (meta["done"], meta["hash"]):
+    read = reader.corpus()
+    if meta["done"] and (read.passages, read.hash) != (meta["done"], meta["hash"]):
         raise ConfigurationError(
             f"{address} was begun with another corpus: its first {meta['done']:,} passages were others; delete that "
             "index, or give another name"

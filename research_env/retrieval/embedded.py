@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from research_env.errors import ConfigurationError, RetrievalError
 from research_env.questions.store import home
 from research_env.retrieval import Corpus, Retriever
-from research_env.retrieval.bm25 import SETTINGS, Bm25Index, build, building, check_content
+from research_env.retrieval.bm25 import CORPUS_FILE, Bm25Index, build, building, check_content, index_folder
 from research_env.retrieval.corpora import open_corpus
 from research_env.retrieval.fusion import Hybrid
 from research_env.retrieval.options import check_options
@@ -60,10 +59,9 @@ def open_embedded(address: str, options: dict[str, Any]) -> Retriever:
 
 def _index_of(file: Path) -> Bm25Index:
     """The index of a file, kept under `$RESEARCH_HOME` until the file changes."""
-    stat = file.resolve().stat()
-    identity = [str(file.resolve()), stat.st_size, stat.st_mtime_ns, SETTINGS]
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
-    folder = home() / "indexes" / f"{file.name.split('.')[0]}-{key}"
+    path = file.resolve()
+    fingerprint = json.dumps([str(path), path.stat().st_size, path.stat().st_mtime_ns])
+    folder = index_folder(home() / "indexes", file.name.split(".")[0], fingerprint)
     if not folder.exists():
         build_folder(str(file), folder)
     return Bm25Index(folder)
@@ -91,18 +89,13 @@ def build_folder(
     reader = open_corpus(corpus, skip_bad)
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"--to {folder}: that is a file; give a folder")
-    if folder.exists() and not (folder / "corpus.json").exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / CORPUS_FILE).exists() and any(folder.iterdir()):
         raise RetrievalError(f"{folder} holds something that is no index; give another folder")
     with building(folder, f"the index of {corpus!r}"):
-        if not (folder / "corpus.json").exists():
-            build(
-                folder, reader, reader.total,
-                lambda: Corpus(reader.name, reader.content.passages, reader.content.hexdigest()),
-            )  # fmt: skip
+        if not (folder / CORPUS_FILE).exists():
+            build(folder, reader, reader.total, reader.corpus)
         elif not encoder or (folder / "dense").exists():
-            for _ in reader:  # is it of this corpus?
-                pass
-            check_content(folder, reader)
+            check_content(folder, reader.read())
         if encoder:
             from research_env.retrieval.dense import build_dense
 

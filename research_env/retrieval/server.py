@@ -32,6 +32,8 @@ MAX_QUERIES = 2_048
 MAX_TOP_K = 100
 MAX_BODY = 8 << 20  # bytes
 _MAX_REQUESTS = 1_000  # at once; further ones are told to come back (503)
+_SEARCHES = {"/retrieve", "/search", "/batch_search"}
+_PATHS = {*_SEARCHES, "/corpus", "/health", "/metrics"}
 
 Query = Annotated[str, Field(max_length=10_000)]
 Queries = Annotated[list[Query], Field(max_length=MAX_QUERIES)]
@@ -138,10 +140,6 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
     return app
-
-
-_SEARCHES = {"/retrieve", "/search", "/batch_search"}
-_PATHS = {*_SEARCHES, "/corpus", "/health", "/metrics"}
 
 
 async def _refusal(request: Request, token: str | None) -> Response | None:

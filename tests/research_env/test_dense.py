@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,53 +19,36 @@ from research_env.retrieval.fusion import reciprocal_rank
 pytest.importorskip("faiss")
 pytest.importorskip("sentence_transformers")
 
-WORDS = [a + b for a in ("vor", "kel", "lun", "bra", "tov", "ges") for b in ("dak", "mok", "rux", "zim", "pon")]
-PASSAGES = [Passage(f"p{i}", WORDS[i], " ".join(WORDS[(i * 7 + j) % 30] for j in range(12))) for i in range(200 % 31)]
+
+@pytest.fixture(scope="module")
+def passages(make_rows: Any) -> list[Passage]:
+    return [Passage(**row) for row in make_rows(14)]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A one-layer BERT with random weights and a word-level vocabulary, in Hugging Face format."""
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path_factory.mktemp("tiny-e5")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "query", "passage", ":", '"', *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).eval().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def folder(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(encoder: Path, passages: list[Passage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index with terms and vectors."""
     place = tmp_path_factory.mktemp("dense")
-    rows = ({"id": p.id, "title": p.title, "text": p.text} for p in PASSAGES)
+    rows = ({"id": p.id, "title": p.title, "text": p.text} for p in passages)
     (place / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = ["index", "build", "--corpus", place / "words.jsonl", "--to", place / "index", "--encoder", model]
+    command = ["index", "build", "--corpus", place / "words.jsonl", "--to", place / "index", "--encoder", encoder]
     assert main([str(word) for word in command]) == 0
     return place / "index"
 
 
-def test_the_nearest_passages_are_found(folder: Path, model: Path) -> None:
+def test_the_nearest_passages_are_found(folder: Path, encoder: Path, passages: list[Passage]) -> None:
     """Against the cosine worked out with NumPy."""
-    encoder = Encoder(str(model))
-    queries = [contents(PASSAGES[4]), "vordak kelmok", "gespon"]
-    similarity = encoder.queries(queries) @ encoder.passages(PASSAGES).T
+    tiny = Encoder(str(encoder))
+    queries = [contents(passages[4]), "vordak kelmok", "gespon"]
+    similarity = tiny.queries(queries) @ tiny.passages(passages).T
     found = open_retriever(str(folder), rank="dense").search(queries, 4)
     for line, hits in zip(similarity, found, strict=True):
         assert [hit.score for hit in hits] == pytest.approx(sorted(line, reverse=True)[:4], abs=1e-5)
-        assert [hit.passage for hit in hits] == [PASSAGES[i] for i in np.argsort(-line)[:4]]
+        assert [hit.passage for hit in hits] == [passages[i] for i in np.argsort(-line)[:4]]
 
 
-def test_vectors_have_length_one_and_any_text_has_one(model: Path) -> None:
-    vectors = Encoder(str(model)).queries(["vordak", "", "\ud800 \0", "x " * 20_000])
+def test_vectors_have_length_one_and_any_text_has_one(encoder: Path) -> None:
+    vectors = Encoder(str(encoder)).queries(["vordak", "", "\ud800 \0", "x " * 20_000])
     assert vectors.shape == (4, 32)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
 
@@ -74,8 +58,8 @@ def test_blank_queries_find_nothing(folder: Path) -> None:
     assert [len(hits) for hits in found] == [0, 3, 0]
 
 
-def test_more_than_there_is(folder: Path) -> None:
-    assert len(open_retriever(str(folder), rank="dense").search(["vordak"], 100)[0]) == len(PASSAGES)
+def test_more_than_there_is(folder: Path, passages: list[Passage]) -> None:
+    assert len(open_retriever(str(folder), rank="dense").search(["vordak"], 100)[0]) == len(passages)
 
 
 def test_hybrid_is_the_fusion_of_both(folder: Path) -> None:
@@ -108,12 +92,12 @@ def test_prefixes(name: str, expected: tuple[str, str]) -> None:
     assert prefixes(name) == expected
 
 
-def test_the_prefix_is_part_of_what_is_encoded(model: Path) -> None:
+def test_the_prefix_is_part_of_what_is_encoded(encoder: Path) -> None:
     """The fixture's name has e5 in it."""
-    encoder = Encoder(str(model))
-    assert encoder.query_prefix == "query: "
+    tiny = Encoder(str(encoder))
+    assert tiny.query_prefix == "query: "
     same = Passage("x", "vordak", "kelmok")
-    assert not np.allclose(encoder.queries([contents(same)]), encoder.passages([same]), atol=1e-3)
+    assert not np.allclose(tiny.queries([contents(same)]), tiny.passages([same]), atol=1e-3)
 
 
 def test_a_folder_keeps_its_encoder(folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -54,6 +54,18 @@ def failing(backend: Backend, *errors: Exception | None) -> None:
     backend.during = during
 
 
+def hold(backend: Backend) -> tuple[threading.Event, threading.Event]:
+    """From now on calls tell by the first event that they have begun, and end only once the second is set."""
+    busy, free = threading.Event(), threading.Event()
+
+    def during() -> None:
+        busy.set()
+        free.wait(10)
+
+    backend.during = during
+    return busy, free
+
+
 def test_answers_come_in_the_order_of_the_queries_and_are_remembered() -> None:
     backend = Backend()
     gateway = Gateway(backend)
@@ -83,13 +95,7 @@ def test_the_cache_forgets_what_was_not_asked_for_longest() -> None:
 
 def test_queries_that_wait_go_out_together_and_identical_ones_once() -> None:
     backend = Backend(max_batch=4)
-    busy, free = threading.Event(), threading.Event()
-
-    def during() -> None:
-        busy.set()
-        free.wait(10)
-
-    backend.during = during
+    busy, free = hold(backend)
     gateway = Gateway(backend)
     with ThreadPoolExecutor(12) as threads:
         first = threads.submit(gateway.search, ["first"], 1)
@@ -249,13 +255,7 @@ def test_an_interrupt_costs_the_backend_no_room() -> None:
 
 def test_who_waits_is_told_when_the_gateway_closes() -> None:
     backend = Backend()
-    busy, free = threading.Event(), threading.Event()
-
-    def during() -> None:
-        busy.set()
-        free.wait(10)
-
-    backend.during = during
+    busy, free = hold(backend)
     gateway = Gateway(backend)
     with ThreadPoolExecutor(2) as threads:
         threads.submit(gateway.search, ["a"], 1)
