@@ -19,6 +19,7 @@ from filelock import FileLock
 from research_env.errors import ConfigurationError, ResearchError, RetrievalError
 from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
+from research_env.retrieval.keywords import keywords
 
 ANALYSER = "english"
 SETTINGS: Mapping[str, Any] = {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": ANALYSER, "layout": 2}
@@ -26,7 +27,7 @@ SETTINGS: Mapping[str, Any] = {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.7
 CORPUS_FILE = "corpus.json"
 """In an index's folder: its `Corpus`."""
 
-_WRITER_BYTES = 256 << 20
+_WRITER_BYTES = 1 << 30  # at most; fewer, larger segments are searched faster
 _SMALL = 50_000  # passages; a pool of fewer builds in about a second
 
 
@@ -57,7 +58,7 @@ class Bm25Index:
     Thread-safe; tantivy lets go of the interpreter lock, so threads search in parallel.
     """
 
-    settings: Mapping[str, Any] = SETTINGS
+    settings: Mapping[str, Any] = {**SETTINGS, "query": "keywords"}
     max_batch = 1  # a batch would only make its first query wait for its last
     concurrency = os.cpu_count() or 1
 
@@ -115,7 +116,7 @@ class Bm25Index:
         """Analysed terms of a query, each once, in order; the first 128: a question has about 10."""
         # tantivy takes UTF-8 only, and a lone surrogate has none.
         clean = text[:10_000].encode("utf-8", "replace").decode("utf-8")
-        return list(dict.fromkeys(self._analyser.analyze(clean)))[:128]
+        return list(dict.fromkeys(self._analyser.analyze(keywords(clean))))[:128]
 
 
 def _damage(folder: Path, error: BaseException) -> BaseException:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval import Corpus, Hit, Passage
 from research_env.retrieval.fusion import fusion_depth, reciprocal_rank
+from research_env.retrieval.keywords import keywords
 from research_env.retrieval.options import check_no_secret, check_options, secret
 
 if TYPE_CHECKING:
@@ -178,7 +179,9 @@ class ElasticsearchRetriever:
                 f"build --corpus FILE --to {address} (it goes on where it stopped)"
             )
         self.corpus = Corpus(**about["corpus"])
-        self.settings: Mapping[str, Any] = {"engine": "elasticsearch", "rank": options.rank, **about["settings"]}
+        self.settings: Mapping[str, Any] = {
+            "engine": "elasticsearch", "rank": options.rank, "query": "keywords", **about["settings"]
+        }  # fmt: skip
         self._encoder: Any = None
         if options.rank != "bm25":
             encoder = about["settings"].get("encoder")
@@ -210,7 +213,7 @@ class ElasticsearchRetriever:
 
     def _terms(self, query: str, size: int) -> dict[str, Any]:
         # most_fields sums the scores of title and text; best_fields would let one hide the other.
-        match = {"query": query, "fields": ["title", "text"], "type": "most_fields"}
+        match = {"query": keywords(query), "fields": ["title", "text"], "type": "most_fields"}
         return {"query": {"multi_match": match}, "size": size}
 
     def _nearest(self, vector: Any, size: int) -> dict[str, Any]:
