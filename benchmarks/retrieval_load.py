@@ -3,8 +3,9 @@
 1. Bulk: passages/s of `index build` over 200,000 passages.
 2. 64 episodes in step: 64 threads ask one question each, together, again and again; every search on its own (a client
    as it comes) against the gateway, which sends them as `_msearch`.
-3. A load as GRPO's: groups of 8 episodes of one question, half of whose searches repeat one of the group; queries that
-   reach the backend and p99, without and with coalescing and cache.
+3. A load as GRPO's: groups of 8 episodes of one question, half of whose searches repeat one of the group. 64 episodes
+   at once, each of which writes for a while (50 ms on average) before it searches again. Queries that reach the
+   backend, and milliseconds a search takes, without and with coalescing and cache.
 
     python -m benchmarks.retrieval_load --data FOLDER --elasticsearch HOST:PORT
 """
@@ -20,7 +21,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 from rich.console import Console
@@ -35,6 +36,7 @@ from research_env.retrieval.embedded import open_embedded
 from research_env.retrieval.gateway import Gateway, GatewayOptions
 
 GROUP = 8
+THINK = 0.05  # seconds
 Find = Callable[[str], list[Hit]]
 
 
@@ -81,20 +83,18 @@ def grpo_load(queries: Sequence[str], groups: int) -> list[str]:
     return asked
 
 
-def under_load(find: Find, asked: Sequence[str]) -> tuple[float, float, float]:
-    """`(queries/s, p50, p99)`, milliseconds."""
+def under_load(find: Find, asked: Sequence[str]) -> tuple[float, float]:
+    """`(p50, p99)`, milliseconds."""
 
-    def timed(query: str) -> float:
+    def timed(number: int) -> float:
+        sleep(random.Random(number).expovariate(1 / THINK))
         start = perf_counter()
-        find(query)
+        find(asked[number])
         return (perf_counter() - start) * 1000
 
     with ThreadPoolExecutor(THREADS) as threads:
-        start = perf_counter()
-        times = list(threads.map(timed, asked))
-        wall = perf_counter() - start
-    p50, p99 = np.percentile(times, [50, 99])
-    return len(asked) / wall, float(p50), float(p99)
+        p50, p99 = np.percentile(list(threads.map(timed, range(len(asked)))), [50, 99])
+    return float(p50), float(p99)
 
 
 def main() -> int:
@@ -127,29 +127,25 @@ def main() -> int:
     single = open_elasticsearch(address, {})
     step.add_row("single searches", f"{in_step(lambda q: one(single, q), queries, 20):,.0f}")
     gateway = open_retriever(address, cache=0)
-    step.add_row("gateway", f"{in_step(lambda q: gateway.search([q], TOP_K)[0], queries, 20):,.0f}")
+    step.add_row("gateway", f"{in_step(lambda q: one(gateway, q), queries, 20):,.0f}")
     console.print(step)
 
     asked = grpo_load(queries, len(queries) // GROUP * 2)
-    load = Table(
-        "backend", "through", "queries", "reach it", "queries/s", "p50 ms", "p99 ms", title="groups of 8, half repeats"
-    )
+    load = Table("backend", "through", "queries", "reach it", "p50 ms", "p99 ms", title="groups of 8, half repeats")
     for name, backend in {"elasticsearch": single, "embedded": open_embedded(str(pool), {})}.items():
         one(backend, queries[0])
-        rate, p50, p99 = under_load(lambda q, b=backend: one(b, q), asked)  # type: ignore[misc]
-        load.add_row(name, "nothing", f"{len(asked):,}", f"{len(asked):,}", f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}")
-        counted = Counted(backend)
-        shared = Gateway(counted, GatewayOptions())
-        rate, p50, p99 = under_load(lambda q, g=shared: g.search([q], TOP_K)[0], asked)  # type: ignore[misc]
-        load.add_row(
-            name, "gateway", f"{len(asked):,}", f"{counted.queries:,}", f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}"
-        )
+        for shared in (False, True):
+            counted = Counted(backend)
+            way: Retriever = Gateway(counted, GatewayOptions()) if shared else counted
+            p50, p99 = under_load(lambda q, w=way: one(w, q), asked)  # type: ignore[misc]
+            reached = (f"{len(asked):,}", f"{counted.queries:,}")
+            load.add_row(name, "gateway" if shared else "nothing", *reached, f"{p50:.1f}", f"{p99:.1f}")
     console.print(load)
     return 0
 
 
 def one(backend: Retriever, query: str) -> list[Hit]:
-    """One search without a gateway."""
+    """One search."""
     return backend.search([query], TOP_K)[0]
 
 

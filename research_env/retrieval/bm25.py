@@ -60,7 +60,7 @@ class Bm25Index:
 
     settings: Mapping[str, Any] = {**SETTINGS, "query": "keywords"}
     max_batch = 1  # a batch would only make its first query wait for its last
-    concurrency = os.cpu_count() or 1
+    concurrency = 2 * (os.cpu_count() or 1)  # one more a core: a call that is held up holds up nobody
 
     def __init__(self, folder: Path) -> None:
         """Open the index in `folder`.

@@ -235,7 +235,9 @@ class ElasticsearchRetriever:
 
     def _hits(self, response: Any) -> list[Hit]:
         if "error" in response:
-            text, status = str(response["error"])[:300], response.get("status")
+            error, status = response["error"], response.get("status")
+            cause = next(iter(error.get("root_cause") or [error]))
+            text = f"{error.get('reason')}: {cause.get('type')}, {cause.get('reason')}"[:300]
             if status in (429, 500, 502, 503, 504):  # a queue that is full, a shard that is gone for now
                 raise RetrievalUnavailable(f"{self.address}: a search failed with status {status} ({text})")
             if "index_not_found" in text:

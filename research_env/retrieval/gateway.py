@@ -4,7 +4,8 @@
 - Queries that arrive while the backend is busy go out together in its next call. Nobody waits for company: an idle
   backend is called at once.
 - A call that fails for now is tried again, with growing random pauses, until the deadline. Then the searches fail,
-  and the circuit is open: every further search fails at once, but for one trial a cool-down, until a trial succeeds.
+  and the circuit is open: one trial a cool-down is all that the backend is asked until it answers. Searches wait for
+  the next trial, and fail with it, sooner than at their own deadline.
 """
 
 from __future__ import annotations
@@ -85,11 +86,14 @@ class Gateway:
         self.max_batch, self.concurrency = backend.max_batch, backend.concurrency
         self.stats = Stats()
         self._lock = threading.Lock()
+        self._circuit = threading.Condition(self._lock)
         self._cache: LRUCache[Key, list[Hit]] = LRUCache(self.options.cache)
         self._inflight: dict[Key, Future[list[Hit]]] = {}
         self._waiting: deque[Key] = deque()
         self._busy = 0
-        self._open_until: float | None = None
+        self._open_until: float | None = None  # while the circuit is open: time of the next trial
+        self._trying = False
+        self._failures = 0
         self._reason = ""
         self._closed = False
         self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="retrieval")
@@ -99,7 +103,7 @@ class Gateway:
             self._recording = Recording(self.options.recording, identity, self.corpus)
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
-        """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or while the circuit is open."""
+        """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or from an open circuit."""
         until = time.monotonic() + self.options.deadline
         futures = self._ask_all(queries, top_k)
         # A backend that takes one query a call is not worth a change of threads.
@@ -131,6 +135,7 @@ class Gateway:
             self._closed = True
             futures = [self._inflight.pop(key) for key in self._waiting]
             self._waiting.clear()
+            self._circuit.notify_all()
         for future in futures:
             future.set_exception(RetrievalError(f"{self.corpus.name}: the retriever was closed"))
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -242,7 +247,7 @@ class Gateway:
 
     def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
         """One call of the backend with its tries."""
-        trial = self._trial()
+        trial = self._admit()
         tries = Retrying(
             stop=stop_before_delay(0.0 if trial else self.options.deadline),
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
@@ -250,15 +255,44 @@ class Gateway:
             before_sleep=self._before_pause,
             reraise=True,
         )
+        reason = None
         try:
             found: list[list[Hit]] = tries(self._once, queries, top_k)
+            return found
         except RetrievalUnavailable as error:
-            with self._lock:
-                self._open_until, self._reason = time.monotonic() + self.options.cooldown, str(error)
+            reason = str(error)
             raise
-        with self._lock:
-            self._open_until, self._reason = None, ""
-        return found
+        finally:
+            self._judge(trial, reason)
+
+    def _admit(self) -> bool:
+        """Wait while the circuit is open; True where this call is to be the trial.
+
+        Raises:
+            RetrievalUnavailable: the trial that this call waited for has failed.
+        """
+        with self._circuit:
+            seen = self._failures
+            while self._open_until is not None:
+                if self._failures != seen or self._closed:
+                    raise RetrievalUnavailable(self._reason)
+                left = self._open_until - time.monotonic()
+                if left <= 0 and not self._trying:
+                    self._trying = True
+                    return True
+                self._circuit.wait(None if self._trying else left)
+        return False
+
+    def _judge(self, trial: bool, reason: str | None) -> None:
+        """Open the circuit after a call that failed for `reason`; close it after any other, which was answered."""
+        with self._circuit:
+            self._trying = self._trying and not trial
+            if reason is None:
+                self._open_until, self._reason = None, ""
+            else:
+                self._open_until, self._reason = time.monotonic() + self.options.cooldown, reason
+                self._failures += 1
+            self._circuit.notify_all()
 
     def _before_pause(self, state: RetryCallState) -> None:
         self._count(retries=1)
@@ -271,21 +305,6 @@ class Gateway:
         if len(found) != len(queries):
             raise RetrievalError(f"{self.corpus.name}: {len(found)} answers came to {len(queries)} queries")
         return found
-
-    def _trial(self) -> bool:
-        """True where this call is the trial of an open circuit.
-
-        Raises:
-            RetrievalUnavailable: the circuit is open, and it is not time for a trial.
-        """
-        with self._lock:
-            if self._open_until is None:
-                return False
-            left = self._open_until - time.monotonic()
-            if left > 0:
-                raise RetrievalUnavailable(f"{self._reason} (not asked again for {left:.1f} s)")
-            self._open_until = time.monotonic() + self.options.cooldown
-            return True
 
     def _count(self, **counts: int) -> None:
         with self._lock:
