@@ -3,6 +3,8 @@
 - wiki-18 and everything after it: `{"id": "0", "contents": "\\"The Official Story\\"\\nThe film deals with …"}`
 - any JSON Lines of `{"id": …, "title": …, "text": …}` (`_id` for `id` as in BEIR; a text may be a list of sentences)
 - HotpotQA's abstracts, `enwiki-….tar.bz2` as published: a tar of bzip2 files of such lines
+- questions as HotpotQA, 2WikiMultiHopQA (a JSON array, `context`) and MuSiQue (JSON Lines, `paragraphs`) publish them:
+  the paragraphs of all of them, each once
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 from research_env.errors import ConfigurationError, DataInvalid
 from research_env.plugins import load
 from research_env.questions import DATASETS
+from research_env.questions.musique import passage_id
 from research_env.questions.official import lines, parse, short
 from research_env.retrieval import Corpus, Passage
 
@@ -135,7 +138,7 @@ def open_corpus(address: str, skip_bad: bool = False) -> CorpusReader:
     path = Path(address)
     if path.is_file():
         name = path.name.split(".")[0]
-        source = _hotpot_dump if path.name.endswith((".tar.bz2", ".tar")) else _json_lines
+        source = _hotpot_dump if path.name.endswith((".tar.bz2", ".tar")) else _json_file
         return CorpusReader(name, lambda: source(path), skip_bad)
     if address in DATASETS:
         pool = load(DATASETS, "dataset", address)()
@@ -200,14 +203,50 @@ def split_contents(whole: str) -> tuple[str, str]:
 def _joined(parts: list[Any]) -> str | None:
     """Sentences, or paragraphs of sentences, as one text; None where there is anything else among them."""
     flat = [s for part in parts for s in (part if isinstance(part, list) else [part])]
-    return "".join(flat).strip() if all(isinstance(s, str) for s in flat) else None
+    return " ".join(s.strip() for s in flat).strip() if all(isinstance(s, str) for s in flat) else None
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in lines(path):
-        where = f"{path}, line {number}"
-        if line.strip():
-            yield where, _parsed(line, where)
+def _json_file(path: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of a file of passages; of a file of questions, their paragraphs."""
+    seen: set[str] = set()
+    for where, row in _json_rows(path):
+        paragraphs = row.get("context", row.get("paragraphs")) if isinstance(row, dict) else None
+        if not isinstance(paragraphs, list) or "text" in row or "contents" in row:
+            yield where, row
+            continue
+        for paragraph in paragraphs:
+            try:
+                passage = _from_paragraph(paragraph, where)
+            except DataInvalid as error:
+                yield where, error
+                continue
+            if passage.id not in seen:
+                seen.add(passage.id)
+                yield where, passage
+
+
+def _from_paragraph(paragraph: Any, where: str) -> Passage:
+    """`[title, sentences]` of HotpotQA and 2WikiMultiHopQA, `{"title", "paragraph_text"}` of MuSiQue."""
+    title = text = None
+    if isinstance(paragraph, list) and len(paragraph) == 2 and isinstance(paragraph[1], list):
+        title, text = paragraph[0], _joined(paragraph[1])
+    elif isinstance(paragraph, dict):
+        title, text = paragraph.get("title"), paragraph.get("paragraph_text")
+    if not isinstance(title, str) or not isinstance(text, str):
+        raise DataInvalid(f"{where}: {short(paragraph)} is no paragraph of HotpotQA, 2WikiMultiHopQA or MuSiQue")
+    return to_passage({"id": passage_id(title, text), "title": title, "text": text}, where)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of JSON Lines; of a `.json` file that is one array, its elements, read as a whole."""
+    numbered = lines(path)
+    for number, line in numbered:
+        if number == 1 and ".jsonl" not in path.name and line.lstrip().startswith(b"["):
+            whole = _parsed(line + b"".join(more for _, more in numbered), str(path))
+            for place, row in enumerate(whole if isinstance(whole, list) else [whole], 1):
+                yield f"{path}, row {place}", row
+        elif line.strip():
+            yield (where := f"{path}, line {number}"), _parsed(line, where)
 
 
 def _hotpot_dump(path: Path) -> Iterator[tuple[str, Any]]:

@@ -36,7 +36,7 @@ def passages(address: str, skip_bad: bool = False) -> list[Passage]:
         ({"id": "0", "contents": "no title"}, Passage("0", "no title", "")),
         ({"id": "a", "title": "T", "text": "x", "more": 1}, Passage("a", "T", "x")),
         ({"_id": "a", "text": "x"}, Passage("a", "", "x")),
-        ({"id": "12", "title": "Anarchism", "text": ["One. ", " Two."]}, Passage("12", "Anarchism", "One.  Two.")),
+        ({"id": "12", "title": "Anarchism", "text": ["One. ", " Two."]}, Passage("12", "Anarchism", "One. Two.")),
         ({"id": "12", "title": "A", "text": [["One.", " Two."], [" Three."]]}, Passage("12", "A", "One. Two. Three.")),
     ],
 )
@@ -50,6 +50,40 @@ def test_gzip_and_the_name(tmp_path: Path) -> None:
     reader = open_corpus(str(path))
     assert list(reader) == [Passage("0", "T", "x")]
     assert reader.name == "wiki-18"
+
+
+def test_questions_are_corpora_of_their_paragraphs(tmp_path: Path) -> None:
+    """HotpotQA's and 2WikiMultiHopQA's files are arrays, MuSiQue's are lines; what questions share comes once."""
+    shared = ["Amber Kesh", ["A novel.", " By Bram Tovik."]]
+    questions = [
+        {"_id": "a", "question": "Who?", "context": [shared, ["Bram Tovik", ["A writer.", "Born in Oslo."]]]},
+        {"_id": "b", "question": "Where?", "context": [shared]},
+    ]
+    (tmp_path / "hotpot.json").write_text(json.dumps(questions, indent=1))
+    found = passages(str(tmp_path / "hotpot.json"))
+    assert [(p.title, p.text) for p in found] == [
+        ("Amber Kesh", "A novel. By Bram Tovik."),
+        ("Bram Tovik", "A writer. Born in Oslo."),
+    ]
+    row = {"id": "c", "paragraphs": [{"idx": 0, "title": p.title, "paragraph_text": p.text} for p in found]}
+    assert passages(corpus(tmp_path / "musique.jsonl", [row, row])) == found
+
+    questions[1]["context"] = [["no sentences", "x"]]
+    (tmp_path / "bad.json").write_text(json.dumps(questions))
+    with pytest.raises(DataInvalid, match=r"bad.json, row 2: \['no sentences', 'x'\] is no paragraph"):
+        passages(str(tmp_path / "bad.json"))
+    (tmp_path / "cut.json").write_text(json.dumps(questions)[:-5])
+    with pytest.raises(DataInvalid, match=r"cut.json: .* is not JSON"):
+        passages(str(tmp_path / "cut.json"))
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [("hotpotqa/hotpot_dev_distractor.json", 1_434), ("2wikimultihopqa/dev.json", 958)],
+)
+def test_real_questions_as_corpora(real_data: Path, file: str, expected: int) -> None:
+    found = passages(str(real_data / file))
+    assert len(found) == len({(p.title, p.text) for p in found}) == expected
 
 
 def test_hotpotqas_dump(tmp_path: Path) -> None:
