@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -52,6 +54,7 @@ class RemoteRetriever:
         self.address, self._protocol = address.rstrip("/"), options.protocol
         token = secret("RESEARCH_RETRIEVAL_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout = options.timeout
         self._client = httpx.Client(timeout=options.timeout, headers=headers, trust_env=False)
         self.corpus = self._ask_corpus()
         self.settings: Mapping[str, Any] = {"engine": "remote", "protocol": options.protocol, "address": self.address}
@@ -88,15 +91,21 @@ class RemoteRetriever:
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         where = self.address + path
+        until = time.monotonic() + self._timeout
+        content = bytearray()
         try:
-            response = self._client.request(method, where, json=body)
+            with self._client.stream(method, where, json=body) as response:
+                for part in response.iter_bytes():
+                    content += part
+                    if time.monotonic() > until:  # httpx counts from part to part
+                        raise httpx.ReadTimeout("the answer does not end")
         except httpx.TimeoutException:
-            raise RetrievalUnavailable(f"{where} did not answer within {self._client.timeout.read:g} s") from None
+            raise RetrievalUnavailable(f"{where} did not answer within {self._timeout:g} s") from None
         except httpx.TransportError as error:
             raise RetrievalUnavailable(f"{where} cannot be reached; is the server running? ({error})") from None
         except httpx.HTTPError as error:
             raise RetrievalError(f"{where}: {error}") from None
-        status, said = response.status_code, short(response.text)
+        status, said = response.status_code, short(content.decode("utf-8", "replace"))
         if status in (408, 425, 429, 500, 502, 503, 504):
             raise RetrievalUnavailable(f"{where}: status {status} ({said})")
         if status in (401, 403):
@@ -104,7 +113,7 @@ class RemoteRetriever:
         if status != 200:
             raise RetrievalError(f"{where}: status {status} ({said})")
         try:
-            return response.json()
+            return json.loads(content)
         except ValueError:
             raise RetrievalError(f"{where} did not answer in JSON but with {said}") from None
 

@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -143,9 +146,10 @@ def test_a_token() -> None:
 # The whole way: a server in a process of its own, and the client.
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    file = tmp_path_factory.mktemp("served") / "books.jsonl"
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`(url, process)` of a server that answers."""
+    file = folder / "books.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -165,15 +169,23 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subp
             break
         except httpx.TransportError:
             until.wait(0.1)
-    yield url, process
-    process.kill()
-    process.communicate()
+    try:
+        yield url, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("served")) as (url, _):
+        yield url
 
 
 @pytest.mark.parametrize("protocol", ["search-r1", "research"])
-def test_client_and_server(served: tuple[str, Any], protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_and_server(served: str, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESEARCH_RETRIEVAL_TOKEN", "s3cret")
-    retriever = open_retriever(served[0], protocol=protocol)
+    retriever = open_retriever(served, protocol=protocol)
     assert (retriever.corpus.name, retriever.corpus.passages) == ("books", 2)
     found = retriever.search(["the novel Amber Kesh by Tovik", "", "born\ud800 \0", 'no "such'], 2)
     assert [[hit.passage.id for hit in hits] for hits in found] == [["p0", "p1"], [], ["p1"], []]
@@ -184,29 +196,40 @@ def test_client_and_server(served: tuple[str, Any], protocol: str, monkeypatch: 
     assert every == ["p0"] * 200
 
 
-def test_the_wrong_token_is_named(served: tuple[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wrong_token_is_named(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESEARCH_RETRIEVAL_TOKEN", "wr0ng")
     with pytest.raises(RetrievalError, match="refuses the token; set RESEARCH_RETRIEVAL_TOKEN") as caught:
-        open_retriever(served[0])
+        open_retriever(served)
     assert "wr0ng" not in str(caught.value)
 
 
-def test_a_port_that_is_taken(served: tuple[str, Any], capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_a_port_that_is_taken(served: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     from research_env.__main__ import main
 
     (tmp_path / "c.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
-    port = served[0].rsplit(":", 1)[1]
+    port = served.rsplit(":", 1)[1]
     assert main(["serve", "--corpus", str(tmp_path / "c.jsonl"), "--port", port]) == 2
     assert f"--port {port}: Address already in use; give another port" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_the_server(served: tuple[str, subprocess.Popen[str]]) -> None:
-    """Last of its module: the server is gone after it."""
-    process = served[1]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) in (0, 130)
-    assert process.stderr is not None
-    assert "Traceback" not in process.stderr.read()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_when_its_requests_are_answered(tmp_path: Path, number: signal.Signals) -> None:
+    body = b'{"queries": ["novel"]}'
+    head = (
+        "POST /retrieve HTTP/1.1", "Host: x", "Content-Type: application/json", "Authorization: Bearer s3cret",
+        f"Content-Length: {len(body)}", "", "",
+    )  # fmt: skip
+    with serving(tmp_path) as (url, process), socket.create_connection(("127.0.0.1", urlsplit(url).port)) as connection:
+        connection.sendall("\r\n".join(head).encode() + body[:5])
+        time.sleep(0.5)
+        process.send_signal(number)
+        time.sleep(0.5)
+        connection.sendall(body[5:])
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        connection.close()
+        process.wait(30)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
 
 
 # Servers of another make.
@@ -216,13 +239,17 @@ class Other(BaseHTTPRequestHandler):
     """Search-R1's own: nothing but /retrieve. What it says is up to each test."""
 
     says: tuple[int, str] = (200, "{}")
+    pause = 0.0
+    """Seconds between letters."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         status, text = self.says
         self.send_response(status if self.path == "/retrieve" else 404)
         self.end_headers()
-        self.wfile.write(text.encode())
+        for letter in [text] if not self.pause else text:
+            self.wfile.write(letter.encode())
+            time.sleep(self.pause)
 
     def do_GET(self) -> None:
         self.send_response(404)
@@ -268,3 +295,13 @@ def test_servers_that_fail(other: str, says: tuple[int, str], error: type[Except
     with pytest.raises(error, match=said) as caught:
         open_retriever(other)
     assert type(caught.value) is error
+
+
+def test_a_server_that_never_finishes(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every letter comes in time, the answer does not."""
+    monkeypatch.setattr(Other, "says", (200, " " * 40))
+    monkeypatch.setattr(Other, "pause", 0.1)
+    start = time.monotonic()
+    with pytest.raises(RetrievalUnavailable, match=r"did not answer within 0.3 s"):
+        open_retriever(other, timeout=0.3)
+    assert time.monotonic() - start < 3
