@@ -36,7 +36,7 @@ def add_parsers(subparsers: Subparsers) -> None:
     build.add_argument("--skip-bad-rows", action="store_true", help="pass over bad rows and count them")
     build.add_argument("--k1", type=float, default=1.2, help="BM25, Elasticsearch only; default: %(default)s")
     build.add_argument("--b", type=float, default=0.75, help="BM25, Elasticsearch only; default: %(default)s")
-    build.add_argument("--analyser", default="english", help="Elasticsearch only; default: %(default)s")
+    build.add_argument("--analyser", default="english", metavar="LANGUAGE", help="default: %(default)s")
     build.add_argument("--shards", type=int, default=1, help="Elasticsearch only; default: %(default)s")
     build.add_argument("--replicas", type=int, default=0, help="Elasticsearch only; default: %(default)s")
     build.set_defaults(run=_build)
@@ -72,8 +72,8 @@ def _build(arguments: argparse.Namespace) -> int:
         from research_env.retrieval.embedded import build_folder
 
         corpus, skipped = build_folder(
-            arguments.corpus, Path(to), skip_bad=arguments.skip_bad_rows, encoder=arguments.encoder,
-            device=arguments.device,
+            arguments.corpus, Path(to), analyser=arguments.analyser, skip_bad=arguments.skip_bad_rows,
+            encoder=arguments.encoder, device=arguments.device,
         )  # fmt: skip
     left_out = f" ({skipped:,} bad rows left out)" if skipped else ""
     sys.stdout.write(f"{to}: {corpus.name}, {corpus.passages:,} passages{left_out}, content hash {corpus.hash}\n")

@@ -1,4 +1,4 @@
-"""The embedded index: BM25 by tantivy, on disk and memory-mapped, title and text searched, English analyser."""
+"""The embedded index: BM25 by tantivy, on disk and memory-mapped, title and text searched."""
 
 from __future__ import annotations
 
@@ -21,24 +21,32 @@ from research_env.progress import track
 from research_env.retrieval import Corpus, Hit, Passage
 from research_env.retrieval.keywords import keywords
 
-ANALYSER = "english"
-SETTINGS: Mapping[str, Any] = {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": ANALYSER, "layout": 2}
-"""What an index is made with, besides its passages; tantivy's k1 and b are constants. Part of the cache key."""
-CORPUS_FILE = "corpus.json"
-"""In an index's folder: its `Corpus`."""
+ANALYSERS = (
+    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
+    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+)  # fmt: skip
+"""Languages whose stop words and endings are known."""
+ABOUT_FILE = "about.json"
+"""In an index's folder: its `Corpus` and settings."""
 
 _WRITER_BYTES = 1 << 30  # at most; fewer, larger segments are searched faster
+_TOKENIZER = "passage"  # our analyser's name within the index
 _SMALL = 50_000  # passages; a pool of fewer builds in about a second
 
 
-def _analyser() -> tantivy.TextAnalyzer:
+def made_with(analyser: str = "english") -> dict[str, Any]:
+    """What an index is made with, besides its passages; tantivy's k1 and b are constants. Part of the cache key."""
+    return {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": analyser, "layout": 3}
+
+
+def _analyser(language: str) -> tantivy.TextAnalyzer:
     return (
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
         .filter(tantivy.Filter.remove_long(64))
         .filter(tantivy.Filter.lowercase())
         .filter(tantivy.Filter.ascii_fold())
-        .filter(tantivy.Filter.stopword("english"))
-        .filter(tantivy.Filter.stemmer("english"))
+        .filter(tantivy.Filter.stopword(language))
+        .filter(tantivy.Filter.stemmer(language))
         .build()
     )
 
@@ -47,8 +55,8 @@ def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
     # Stored JSON of (id, title, text) would be one field fewer, but three stay readable by any tantivy tool.
-    builder.add_text_field("title", stored=True, tokenizer_name=ANALYSER, index_option="freq")
-    builder.add_text_field("text", stored=True, tokenizer_name=ANALYSER, index_option="freq")
+    builder.add_text_field("title", stored=True, tokenizer_name=_TOKENIZER, index_option="freq")
+    builder.add_text_field("text", stored=True, tokenizer_name=_TOKENIZER, index_option="freq")
     return builder.build()
 
 
@@ -58,7 +66,6 @@ class Bm25Index:
     Thread-safe; tantivy lets go of the interpreter lock, so threads search in parallel.
     """
 
-    settings: Mapping[str, Any] = {**SETTINGS, "query": "keywords"}
     max_batch = 1  # a batch would only make its first query wait for its last
     concurrency = 2 * (os.cpu_count() or 1)  # one more a core: a call that is held up holds up nobody
 
@@ -71,15 +78,18 @@ class Bm25Index:
         self._folder = folder
         self._schema = _schema()
         try:
-            self.corpus = Corpus(**json.loads((folder / CORPUS_FILE).read_text("utf-8")))
+            about = json.loads((folder / ABOUT_FILE).read_text("utf-8"))
+            self.corpus, made = Corpus(**about["corpus"]), about["settings"]
+            self._english = made["analyser"] == "english"
+            self.settings: Mapping[str, Any] = {**made, "query": "keywords" if self._english else "whole"}
+            self._analyser = _analyser(made["analyser"])
             self._index = tantivy.Index.open(str(folder))
-            self._index.register_tokenizer(ANALYSER, _analyser())
+            self._index.register_tokenizer(_TOKENIZER, self._analyser)
             self._index.config_reader("manual")
             self._index.reload()
             self._searcher = self._index.searcher()
         except BaseException as error:
             raise _damage(folder, error) from error
-        self._analyser = _analyser()
         if self._searcher.num_docs != self.corpus.passages:
             reason = f"{self._searcher.num_docs} passages of {self.corpus.passages}"
             raise RetrievalError(f"{folder} is not a whole index ({reason}); delete it and run again")
@@ -116,13 +126,14 @@ class Bm25Index:
         """Analysed terms of a query, each once, in order; the first 128: a question has about 10."""
         # tantivy takes UTF-8 only, and a lone surrogate has none.
         clean = text[:10_000].encode("utf-8", "replace").decode("utf-8")
-        return list(dict.fromkeys(self._analyser.analyze(keywords(clean))))[:128]
+        wanted = keywords(clean) if self._english else clean
+        return list(dict.fromkeys(self._analyser.analyze(wanted)))[:128]
 
 
 def _damage(folder: Path, error: BaseException) -> BaseException:
     """What to raise instead of `error`, which came while the index in `folder` was read."""
     # Damaged files make tantivy raise ValueError, or panic in Rust, which pyo3 hands on as no Exception at all.
-    if isinstance(error, (OSError, TypeError, ValueError)) or type(error).__name__ == "PanicException":
+    if isinstance(error, (OSError, KeyError, TypeError, ValueError)) or type(error).__name__ == "PanicException":
         reason = " ".join(str(error).split())
         return RetrievalError(f"{folder} is not a readable index ({reason}); delete it and run again")
     return error
@@ -137,7 +148,7 @@ def open_or_build(
 ) -> Bm25Index:
     """The index of a pool of passages, built at first use and kept under `cache`.
 
-    The folder's name is a hash of `fingerprint` and `SETTINGS`. Safe with several processes at once: one builds,
+    The folder's name is a hash of `fingerprint` and `made_with()`. Safe with several processes at once: one builds,
     the rest wait. Never half-written: it is built beside its place and renamed into it.
 
     Raises:
@@ -154,8 +165,8 @@ def open_or_build(
 
 
 def index_folder(cache: Path, name: str, fingerprint: str) -> Path:
-    """Where the index of what has this fingerprint is kept under `cache`, made with today's `SETTINGS`."""
-    key = hashlib.sha256(json.dumps([fingerprint, SETTINGS], sort_keys=True).encode()).hexdigest()[:20]
+    """Where the index of what has this fingerprint is kept under `cache`."""
+    key = hashlib.sha256(json.dumps([fingerprint, made_with()], sort_keys=True).encode()).hexdigest()[:20]
     return cache / f"{name}-{key}"
 
 
@@ -175,7 +186,10 @@ def building(folder: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def build(folder: Path, passages: Iterable[Passage], num_passages: int | None, corpus: Callable[[], Corpus]) -> None:
+def build(
+    folder: Path, passages: Iterable[Passage], num_passages: int | None, corpus: Callable[[], Corpus],
+    analyser: str = "english",
+) -> None:  # fmt: skip
     """Build an index beside its place and rename it into it. The caller holds the lock.
 
     Args:
@@ -183,6 +197,7 @@ def build(folder: Path, passages: Iterable[Passage], num_passages: int | None, c
         passages: What goes into it.
         num_passages: How many they are, where it is known.
         corpus: What they are; called once they have all been read.
+        analyser: One of `ANALYSERS`.
     """
     for leftover in folder.parent.glob(f"{folder.name}.tmp*"):  # of a build that was killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
@@ -190,7 +205,7 @@ def build(folder: Path, passages: Iterable[Passage], num_passages: int | None, c
     small = num_passages is not None and num_passages < _SMALL
     try:
         index = tantivy.Index(_schema(), path=str(partial))
-        index.register_tokenizer(ANALYSER, _analyser())
+        index.register_tokenizer(_TOKENIZER, _analyser(analyser))
         # Small pools get one thread and so one segment: the same bytes searched, the same scores, every time. The
         # others get as many as there are cores, which is what 0 means.
         writer = index.writer(_WRITER_BYTES, num_threads=int(small))
@@ -198,7 +213,8 @@ def build(folder: Path, passages: Iterable[Passage], num_passages: int | None, c
             writer.add_document(tantivy.Document(id=[p.id], title=[p.title], text=[p.text]))
         writer.commit()
         writer.wait_merging_threads()
-        (partial / CORPUS_FILE).write_text(json.dumps(asdict(corpus())), "utf-8")
+        about = {"corpus": asdict(corpus()), "settings": made_with(analyser)}
+        (partial / ABOUT_FILE).write_text(json.dumps(about), "utf-8")
         os.replace(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -211,7 +227,7 @@ def check_content(folder: Path, read: Corpus) -> Corpus:
     Raises:
         ConfigurationError: it is not of the corpus that was read.
     """
-    corpus = Corpus(**json.loads((folder / CORPUS_FILE).read_text("utf-8")))
+    corpus = Corpus(**json.loads((folder / ABOUT_FILE).read_text("utf-8"))["corpus"])
     if corpus.hash != read.hash:
         raise ConfigurationError(
             f"{folder} holds the index of another corpus ({corpus.name}, {corpus.passages:,} passages; this one has "

@@ -179,8 +179,10 @@ class ElasticsearchRetriever:
                 f"build --corpus FILE --to {address} (it goes on where it stopped)"
             )
         self.corpus = Corpus(**about["corpus"])
+        self._english = about["settings"]["analyser"] == "english"
+        query = "keywords" if self._english else "whole"
         self.settings: Mapping[str, Any] = {
-            "engine": "elasticsearch", "rank": options.rank, "query": "keywords", **about["settings"]
+            "engine": "elasticsearch", "rank": options.rank, "query": query, **about["settings"]
         }  # fmt: skip
         self._encoder: Any = None
         if options.rank != "bm25":
@@ -213,7 +215,8 @@ class ElasticsearchRetriever:
 
     def _terms(self, query: str, size: int) -> dict[str, Any]:
         # most_fields sums the scores of title and text; best_fields would let one hide the other.
-        match = {"query": keywords(query), "fields": ["title", "text"], "type": "most_fields"}
+        wanted = keywords(query) if self._english else query
+        match = {"query": wanted, "fields": ["title", "text"], "type": "most_fields"}
         return {"query": {"multi_match": match}, "size": size}
 
     def _nearest(self, vector: Any, size: int) -> dict[str, Any]:

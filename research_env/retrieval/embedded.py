@@ -9,9 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from research_env.errors import ConfigurationError, RetrievalError
+from research_env.plugins import choose
 from research_env.questions.store import home
 from research_env.retrieval import Corpus, Retriever
-from research_env.retrieval.bm25 import CORPUS_FILE, Bm25Index, build, building, check_content, index_folder
+from research_env.retrieval.bm25 import ABOUT_FILE, ANALYSERS, Bm25Index, build, building, check_content, index_folder
 from research_env.retrieval.corpora import open_corpus
 from research_env.retrieval.fusion import Hybrid
 from research_env.retrieval.options import check_options
@@ -68,13 +69,20 @@ def _index_of(file: Path) -> Bm25Index:
 
 
 def build_folder(
-    corpus: str, folder: Path, *, skip_bad: bool = False, encoder: str | None = None, device: str = "cpu"
+    corpus: str,
+    folder: Path,
+    *,
+    analyser: str = "english",
+    skip_bad: bool = False,
+    encoder: str | None = None,
+    device: str = "cpu",
 ) -> tuple[Corpus, int]:
     """Build the index of a corpus in `folder`.
 
     Args:
         corpus: A file or a data set's name; see `open_corpus`.
         folder: Where; what it holds is left alone if it is whole already.
+        analyser: Language of the passages, one of `ANALYSERS`.
         skip_bad: Pass over bad rows.
         encoder: A sentence-transformers model: vectors are made too.
         device: Where passages are encoded.
@@ -86,14 +94,17 @@ def build_folder(
         ConfigurationError, DataInvalid: the corpus cannot be read.
         RetrievalError: the disk is full or the folder cannot be written.
     """
+    choose(dict.fromkeys(ANALYSERS), "--analyser", analyser)
     reader = open_corpus(corpus, skip_bad)
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"--to {folder}: that is a file; give a folder")
-    if folder.exists() and not (folder / CORPUS_FILE).exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / ABOUT_FILE).exists() and any(folder.iterdir()):
         raise RetrievalError(f"{folder} holds something that is no index; give another folder")
     with building(folder, f"the index of {corpus!r}"):
-        if not (folder / CORPUS_FILE).exists():
-            build(folder, reader, reader.total, reader.corpus)
+        if not (folder / ABOUT_FILE).exists():
+            build(folder, reader, reader.total, reader.corpus, analyser)
+        elif (there := Bm25Index(folder).settings["analyser"]) != analyser:
+            raise ConfigurationError(f"{folder} was made with --analyser {there}, not {analyser}; give another folder")
         elif not encoder or (folder / "dense").exists():
             check_content(folder, reader.read())
         if encoder:

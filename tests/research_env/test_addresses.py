@@ -39,7 +39,7 @@ def test_a_file_is_indexed_at_first_use_and_again_when_it_changes(file: Path, re
     assert [hit.passage.id for hit in first.search(["born"], 5)[0]] == ["p1"]
     assert first.corpus.passages == 2
     assert open_retriever(str(file)).corpus == first.corpus
-    assert len(list((research_home / "indexes").glob("books-*/corpus.json"))) == 1
+    assert len(list((research_home / "indexes").glob("books-*/about.json"))) == 1
     file.write_text(file.read_text() + json.dumps({"id": "p2", "title": "", "text": "born again"}) + "\n")
     assert open_retriever(str(file)).corpus.passages == 3
 
@@ -50,6 +50,21 @@ def test_a_folder_is_built_once_and_opened(file: Path, tmp_path: Path, capsys: p
         assert run("index", "build", "--corpus", file, "--to", folder) == 0
         assert "books, 2 passages, content hash" in capsys.readouterr().out
     assert open_retriever(str(folder)).corpus == open_retriever(str(file)).corpus
+
+
+def test_another_language(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file, folder = tmp_path / "haus.jsonl", tmp_path / "index"
+    file.write_text(json.dumps({"id": "p0", "title": "Häuser", "text": "Was der alte Mann den Häusern sagte"}) + "\n")
+    assert run("index", "build", "--corpus", file, "--to", folder, "--analyser", "german") == 0
+    retriever = open_retriever(str(folder))
+    assert retriever.settings["analyser"] == "german"
+    assert [len(hits) for hits in retriever.search(["hause", "der", "was sagte er"], 1)] == [1, 0, 1]
+    capsys.readouterr()
+    assert run("index", "build", "--corpus", file, "--to", folder) == 2
+    assert "was made with --analyser german, not english; give another folder" in capsys.readouterr().err
+    assert run("index", "build", "--corpus", file, "--to", tmp_path / "other", "--analyser", "klingon") == 2
+    assert "--analyser='klingon' is unknown; known: arabic, danish" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_episode_over_a_file(file: Path) -> None:
