@@ -10,7 +10,7 @@ a gateway without a cache, as 64 episodes ask.
 
 Elasticsearch is asked through the same gateway, and by its own client alone: whole questions, a request each.
 
-    python -m benchmarks.retrieval_scale --data FOLDER --passages 1000000 [--elasticsearch HOST:PORT] [--bm25s]
+    python -m benchmarks.retrieval_scale --data FOLDER --passages 1000000 … [--elasticsearch HOST:PORT] [--bm25s]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
+from elasticsearch import Elasticsearch
 from rich.console import Console
 from rich.table import Table
 
@@ -85,8 +87,6 @@ def gateway(address: str) -> Find:
 
 def client(address: str) -> Find:
     """Elasticsearch's own client as it comes: the whole question, a request a search, a connection a thread."""
-    from elasticsearch import Elasticsearch
-
     parts = urlsplit(address)
     server = Elasticsearch(f"http://{parts.netloc}", connections_per_node=THREADS, request_timeout=600.0)
 
@@ -152,47 +152,60 @@ def with_bm25s(file: Path, queries: list[str]) -> tuple[float, float]:
     return built, len(queries) / (perf_counter() - start)
 
 
+def measure(table: Table, count: int, scratch: Path, options: argparse.Namespace) -> None:
+    """A row an engine, over `count` passages."""
+    pool, questions = find_data(options.data)
+    file, folder = scratch / f"{count}.jsonl", scratch / f"index-{count}"
+    with file.open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate(pool, count))
+    start = perf_counter()
+    build_folder(str(file), folder)
+    rate = count / (perf_counter() - start)
+    size = sum(path.stat().st_size for path in folder.iterdir()) >> 20
+    add(table, count, "embedded", rate, size, in_a_fresh_process(gateway, str(folder), questions))
+    if options.elasticsearch:
+        address = f"elasticsearch://{options.elasticsearch}/benchmark-{count}"
+        indices = Elasticsearch(f"http://{options.elasticsearch}").indices
+        indices.delete(index=f"benchmark-{count}", ignore_unavailable=True)
+        start = perf_counter()
+        build(address, open_corpus(str(file)), IndexSettings())
+        rate = count / (perf_counter() - start)
+        size = indices.stats(index=f"benchmark-{count}")["_all"]["total"]["store"]["size_in_bytes"] >> 20
+        add(table, count, "elasticsearch", rate, size, in_a_fresh_process(gateway, address, questions))
+        add(table, count, "its client alone", None, None, in_a_fresh_process(client, address, questions))
+        indices.delete(index=f"benchmark-{count}")
+    if options.bm25s:
+        queries = [json.loads(line)["question"] for line in questions.read_text("utf-8").splitlines()]
+        seconds, speed = with_bm25s(file, queries)
+        table.add_row(f"{count:,}", "bm25s", f"{count / seconds:,.0f}", "", "", f"{speed:,.0f}", "", "", "")
+    shutil.rmtree(folder)
+    file.unlink()
+
+
+def add(table: Table, count: int, engine: str, rate: float | None, size: int | None, found: dict[str, float]) -> None:
+    """A row."""
+    built = ["" if number is None else f"{number:,.0f}" for number in (rate, size)]
+    asked = (f"{found['rate']:,.0f}", f"{found['p50']:.0f}", f"{found['p99']:.0f}", f"{found['memory']:,.0f}")
+    table.add_row(f"{count:,}", engine, *built, f"{found['open']:.2f}", *asked)
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="as benchmarks.retrieval")
-    parser.add_argument("--passages", type=int, default=1_000_000, metavar="N")
+    parser.add_argument("--passages", type=int, nargs="+", default=[1_000_000], metavar="N")
     parser.add_argument("--elasticsearch", metavar="HOST:PORT", help="measure this server too")
     parser.add_argument("--bm25s", action="store_true", help="measure bm25s too (GiB of memory, minutes)")
-    parser.add_argument("--scratch", type=Path, help="folder for the passages and the index; default: a temporary one")
+    parser.add_argument("--scratch", type=Path, help="folder for passages and indexes; default: a temporary one")
     options = parser.parse_args()
-    pool, questions = find_data(options.data)
-    columns = ("engine", "passages/s", "index MB", "open s", "queries/s", "p50 ms", "p99 ms", "memory MiB")
-    table = Table(*columns, title=f"{options.passages:,} passages, {THREADS} threads, top {TOP_K}")
+    find_data(options.data)
+    columns = ("passages", "engine", "built/s", "MB", "open s", "queries/s", "p50 ms", "p99 ms", "memory MiB")
+    table = Table(*columns, title=f"{THREADS} threads, top {TOP_K}")
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-        file, folder = Path(scratch) / "passages.jsonl", Path(scratch) / "index"
-        with file.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate(pool, options.passages))
-        start = perf_counter()
-        build_folder(str(file), folder)
-        rate = options.passages / (perf_counter() - start)
-        size = sum(path.stat().st_size for path in folder.iterdir()) >> 20
-        add(table, "embedded", rate, size, in_a_fresh_process(gateway, str(folder), questions))
-        if options.elasticsearch:
-            address = f"elasticsearch://{options.elasticsearch}/benchmark-{options.passages}"
-            start = perf_counter()
-            build(address, open_corpus(str(file)), IndexSettings())
-            rate = options.passages / (perf_counter() - start)
-            add(table, "elasticsearch", rate, None, in_a_fresh_process(gateway, address, questions))
-            add(table, "its client alone", None, None, in_a_fresh_process(client, address, questions))
-        if options.bm25s:
-            queries = [json.loads(line)["question"] for line in questions.read_text("utf-8").splitlines()]
-            seconds, speed = with_bm25s(file, queries)
-            table.add_row("bm25s", f"{options.passages / seconds:,.0f}", "", "", f"{speed:,.0f}", "", "", "")
+        for count in options.passages:
+            measure(table, count, Path(scratch), options)
     Console(width=120).print(table)
     return 0
-
-
-def add(table: Table, engine: str, rate: float | None, size: int | None, found: dict[str, float]) -> None:
-    """A row."""
-    built = ["" if number is None else f"{number:,.0f}" for number in (rate, size)]
-    asked = (f"{found['rate']:,.0f}", f"{found['p50']:.0f}", f"{found['p99']:.0f}", f"{found['memory']:,.0f}")
-    table.add_row(engine, *built, f"{found['open']:.2f}", *asked)
 
 
 if __name__ == "__main__":
