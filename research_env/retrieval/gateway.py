@@ -32,6 +32,15 @@ Key = tuple[str, int]
 """Query and top-k."""
 
 
+@dataclass(slots=True)
+class _Wanted:
+    """An answer that somebody waits for."""
+
+    future: Future[list[Hit]]
+    until: float
+    """When the last of those who wait gives up."""
+
+
 class GatewayOptions(BaseModel):
     """What every retriever takes, whatever its address."""
 
@@ -40,7 +49,7 @@ class GatewayOptions(BaseModel):
     deadline: float = Field(30.0, gt=0)
     """Seconds a search may take, tries and pauses included."""
     cooldown: float = Field(5.0, gt=0)
-    """Seconds between trials while the circuit is open."""
+    """Seconds between trials while the circuit is open; at most half the deadline."""
     cache: int = Field(10_000, ge=0)
     """Answers kept in memory; 0 keeps none."""
     recording: str | None = None
@@ -73,7 +82,7 @@ class Stats:
     retries: int = 0
     """Of these, tries again."""
     failed: int = 0
-    """Queries that ended in an error."""
+    """Of the queries that were to be sent, those that ended in an error."""
 
 
 class Gateway:
@@ -88,7 +97,7 @@ class Gateway:
         self._lock = threading.Lock()
         self._circuit = threading.Condition(self._lock)
         self._cache: LRUCache[Key, list[Hit]] = LRUCache(self.options.cache)
-        self._inflight: dict[Key, Future[list[Hit]]] = {}
+        self._inflight: dict[Key, _Wanted] = {}
         self._waiting: deque[Key] = deque()
         self._busy = 0
         self._open_until: float | None = None  # while the circuit is open: time of the next trial
@@ -105,7 +114,7 @@ class Gateway:
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or from an open circuit."""
         until = time.monotonic() + self.options.deadline
-        futures = self._ask_all(queries, top_k)
+        futures = self._ask_all(queries, top_k, until)
         # A backend that takes one query a call is not worth a change of threads.
         self._work(here=self.max_batch == 1)
         try:
@@ -115,7 +124,7 @@ class Gateway:
 
     async def asearch(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """`search` for coroutines: the event loop goes on meanwhile."""
-        futures = self._ask_all(queries, top_k)
+        futures = self._ask_all(queries, top_k, time.monotonic() + self.options.deadline)
         self._work(here=False)
         # Shielded, because others may wait for the same answers.
         waiting = asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future in futures))
@@ -125,19 +134,20 @@ class Gateway:
             raise self._late() from None
 
     def trouble(self) -> str | None:
-        """Why the circuit is open; None while it is closed."""
+        """Why the circuit is open; None while it is closed, or waits for a search to make the trial that is due."""
         with self._lock:
-            return self._reason if self._open_until is not None else None
+            shut = self._open_until is None or (not self._trying and time.monotonic() >= self._open_until)
+            return None if shut else self._reason
 
     def close(self) -> None:
         """Let go of threads, connections and files; who still waits is told."""
         with self._lock:
             self._closed = True
-            futures = [self._inflight.pop(key) for key in self._waiting]
+            waiting = [self._inflight.pop(key) for key in self._waiting]
             self._waiting.clear()
             self._circuit.notify_all()
-        for future in futures:
-            future.set_exception(RetrievalError(f"{self.corpus.name}: the retriever was closed"))
+        for wanted in waiting:
+            wanted.future.set_exception(self._shut())
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.backend.close()
         if self._recording:
@@ -147,12 +157,15 @@ class Gateway:
         reason = f" ({self._reason})" if self._reason else ""
         return RetrievalUnavailable(f"{self.corpus.name}: no answer within {self.options.deadline:g} s{reason}")
 
-    def _ask_all(self, queries: Sequence[str], top_k: int) -> list[Future[list[Hit]]]:
+    def _shut(self) -> RetrievalError:
+        return RetrievalError(f"{self.corpus.name}: the retriever was closed")
+
+    def _ask_all(self, queries: Sequence[str], top_k: int, until: float) -> list[Future[list[Hit]]]:
         if top_k < 1:
             raise ConfigurationError(f"top_k={top_k}: give 1 or more")
-        return [self._ask((query, top_k)) for query in queries]
+        return [self._ask((query, top_k), until) for query in queries]
 
-    def _ask(self, key: Key) -> Future[list[Hit]]:
+    def _ask(self, key: Key, until: float) -> Future[list[Hit]]:
         """The future answer to a query: known, on its way, or newly in the queue."""
         future: Future[list[Hit]] = Future()
         future.set_running_or_notify_cancel()  # nobody may cancel what others wait for
@@ -163,14 +176,16 @@ class Gateway:
             known = self._recording.get(*key)
         with self._lock:
             if self._closed:
-                raise RetrievalError(f"{self.corpus.name}: the retriever was closed")
+                raise self._shut()
             if known is None:  # it may have been answered meanwhile
                 known = self._cache.get(key)
             if known is None and key in self._inflight:
                 self.stats.joined += 1
-                return self._inflight[key]
+                wanted = self._inflight[key]
+                wanted.until = max(wanted.until, until)
+                return wanted.future
             if known is None:
-                self._inflight[key] = future
+                self._inflight[key] = _Wanted(future, until)
                 self._waiting.append(key)
                 return future
             self.stats.cached += 1
@@ -186,12 +201,12 @@ class Gateway:
         """Call the backend for what waits, as far as there is room for calls; the first on this thread if `here`."""
         with self._lock:
             calls = min(self.concurrency - self._busy, -(-len(self._waiting) // self.max_batch))
-            if calls < 1:
+            if calls < 1 or self._closed:
                 return
             self._busy += calls
             batch = self._take() if here else []
-        for _ in range(calls - here):
-            self._threads.submit(self._drain)
+            for _ in range(calls - here):
+                self._threads.submit(self._drain)
         if here:
             try:
                 self._answer(batch)
@@ -224,26 +239,46 @@ class Gateway:
 
     def _answer(self, batch: list[Key]) -> None:
         """Call the backend, and give everybody who waits the answer or the error."""
+        now = time.monotonic()
+        with self._lock:
+            late = [key for key in batch if self._inflight[key].until <= now]  # nobody waits for these any more
+        if late:
+            self._settle(late, self._late())
+            batch = [key for key in batch if key not in late]
+        if not batch:
+            return
         try:
             found = self._call([query for query, _ in batch], batch[0][1])
             if self._recording:
                 self._recording.put([(*key, hits) for key, hits in zip(batch, found, strict=True)])
-        except BaseException as error:
-            with self._lock:
-                self.stats.failed += len(batch)
-                futures = [self._inflight.pop(key) for key in batch]
-            told = error if isinstance(error, Exception) else RetrievalUnavailable(f"{self.corpus.name}: interrupted")
-            for future in futures:
-                future.set_exception(told)
-            if told is not error:
-                raise
-            return
+        except RetrievalUnavailable as error:
+            self._settle(batch, error)
+        except Exception as error:
+            if len(batch) == 1 or self._closed:
+                self._settle(batch, self._shut() if self._closed else error)
+            else:  # one query that cannot be answered must not take the others with it
+                for key in batch:
+                    self._answer([key])
+        except BaseException:
+            self._settle(batch, RetrievalUnavailable(f"{self.corpus.name}: interrupted"))
+            raise
+        else:
+            self._settle(batch, found)
+
+    def _settle(self, batch: list[Key], outcome: list[list[Hit]] | Exception) -> None:
+        """Tell everybody who waits for these."""
         with self._lock:
-            futures = [self._inflight.pop(key) for key in batch]
-            for key, hits in zip(batch, found, strict=True):
-                self._keep(key, hits)
-        for future, hits in zip(futures, found, strict=True):
-            future.set_result(hits)
+            futures = [self._inflight.pop(key).future for key in batch]
+            if isinstance(outcome, Exception):
+                self.stats.failed += len(batch)
+            else:
+                for key, hits in zip(batch, outcome, strict=True):
+                    self._keep(key, hits)
+        for place, future in enumerate(futures):
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome[place])
 
     def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
         """One call of the backend with its tries."""
@@ -287,11 +322,13 @@ class Gateway:
         """Open the circuit after a call that failed for `reason`; close it after any other, which was answered."""
         with self._circuit:
             self._trying = self._trying and not trial
+            self._failures += trial and reason is not None
             if reason is None:
                 self._open_until, self._reason = None, ""
-            else:
-                self._open_until, self._reason = time.monotonic() + self.options.cooldown, reason
-                self._failures += 1
+            elif trial or self._open_until is None:
+                # So that who comes now lives to see the trial.
+                pause = min(self.options.cooldown, self.options.deadline / 2)
+                self._open_until, self._reason = time.monotonic() + pause, reason
             self._circuit.notify_all()
 
     def _before_pause(self, state: RetryCallState) -> None:
@@ -300,6 +337,8 @@ class Gateway:
             self._reason = str(state.outcome.exception())
 
     def _once(self, queries: list[str], top_k: int) -> list[list[Hit]]:
+        if self._closed:
+            raise self._shut()
         self._count(calls=1, sent=len(queries))
         found = self.backend.search(queries, top_k)
         if len(found) != len(queries):

@@ -88,7 +88,8 @@ class Recording:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
 
 def _key(query: str, top_k: int) -> str:

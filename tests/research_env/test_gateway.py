@@ -194,6 +194,11 @@ def test_after_the_deadline_the_circuit_is_open_until_a_trial_succeeds() -> None
     tried = len(backend.calls)
     assert tried > 1
     assert gateway.trouble() == "nobody there"
+    time.sleep(0.2)
+    assert gateway.trouble() is None, "a trial is due: who asks for health first must not keep searches away"
+    with pytest.raises(RetrievalUnavailable, match="nobody there"):
+        gateway.search(["a"], 1)
+    tried += 1
     start = time.monotonic()
     with pytest.raises(RetrievalUnavailable, match="nobody there"):
         gateway.search(["b"], 1)
@@ -223,6 +228,46 @@ def test_searches_that_come_during_a_trial_share_its_luck() -> None:
         free.set()
         assert first.result(5) == [hits("b", 1)]
         assert [other.result(5) for other in others] == [[hits(query, 1)] for query in "cde"]
+
+
+def test_a_query_that_cannot_be_answered_fails_alone() -> None:
+    backend = Backend()
+    busy, free = hold(backend)
+    gateway = Gateway(backend)
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(gateway.search, ["first"], 1)
+        assert busy.wait(5)
+        others = {query: threads.submit(gateway.search, [query], 1) for query in ("good", "bad", "fine")}
+        while len(gateway._waiting) < 3:
+            time.sleep(0.01)
+
+        def during() -> None:
+            if "bad" in backend.calls[-1]:
+                raise RetrievalError("no such syntax")
+
+        backend.during = during
+        free.set()
+        assert first.result(5) == [hits("first", 1)]
+        assert [others[query].result(5) for query in ("good", "fine")] == [[hits("good", 1)], [hits("fine", 1)]]
+        with pytest.raises(RetrievalError, match="no such syntax"):
+            others["bad"].result(5)
+    assert gateway.trouble() is None
+
+
+def test_searches_that_nobody_waits_for_any_more_are_not_made() -> None:
+    backend = Backend()
+    busy, free = hold(backend)
+    gateway = Gateway(backend, GatewayOptions(deadline=0.2))
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(gateway.search, ["a"], 1)
+        assert busy.wait(5)
+        with pytest.raises(RetrievalUnavailable, match=r"no answer within 0.2 s"):
+            gateway.search(["b"], 1)
+        free.set()
+        with pytest.raises(RetrievalUnavailable):
+            first.result(5)
+    assert gateway.search(["c"], 1) == [hits("c", 1)]
+    assert ["b"] not in backend.calls
 
 
 def test_everybody_who_waits_for_a_failed_call_is_told() -> None:
