@@ -40,10 +40,12 @@ class Watched(gym.Wrapper[str, str, str, str]):
 
     def step(self, action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:
         found = super().step(action)
-        searched = self.unwrapped.protocol.parse(action).action  # type: ignore[attr-defined]
+        env: Any = self.unwrapped
+        searched = env.protocol.parse(action).action
         if isinstance(searched, Search) and found[0]:
             with self._file.open("a", encoding="utf-8") as file:  # one short write a line: threads do not mix them
-                file.write(json.dumps({"query": searched.query, "shown": found[0]}) + "\n")
+                row = {"query": searched.query, "top_k": env.settings.top_k, "shown": found[0]}
+                file.write(json.dumps(row) + "\n")
         return found
 
 
@@ -66,13 +68,14 @@ def compare(seen: Path, address: str) -> tuple[int, list[tuple[str, str]]]:
     """Ask for everything again: number of searches, and `(query, shown)` of those that were shown anything else."""
     rows = [json.loads(line) for file in seen.glob("*.jsonl") for line in file.read_text("utf-8").splitlines()]
     shown = {(row["query"], row["shown"]) for row in rows}
+    (top_k,) = {row["top_k"] for row in rows}
     protocol: Any = gym.make("research_env:ReSearch-Synthetic-v0").unwrapped.protocol  # type: ignore[attr-defined]
     retriever = open_retriever(address)
     queries = sorted({query for query, _ in shown})
     answers: dict[str, list[Passage]] = {}
     for start in range(0, len(queries), 1_000):
         some = queries[start : start + 1_000]
-        for query, hits in zip(some, retriever.search(some, 1), strict=True):
+        for query, hits in zip(some, retriever.search(some, top_k), strict=True):
             answers[query] = [hit.passage for hit in hits]
     return len(rows), [(q, text) for q, text in sorted(shown) if text != protocol.result(answers[q])]
 

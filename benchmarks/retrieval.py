@@ -22,7 +22,6 @@ lines `{"dataset", "question", "gold_passages"}`.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
 import tempfile
@@ -37,6 +36,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from research_env.errors import ResearchError
 from research_env.retrieval import Passage
 from research_env.retrieval.bm25 import open_or_build
 from research_env.retrieval.corpora import open_corpus
@@ -50,12 +50,7 @@ Find = Callable[[str], list[str]]
 
 def read(folder: Path) -> tuple[list[Passage], list[dict[str, Any]]]:
     """The pool and the questions."""
-    passages = []
-    with gzip.open(folder / "corpus" / "wiki_pool.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            title, _, text = row["contents"].partition("\n")
-            passages.append(Passage(row["id"], title.strip('"'), text))
+    passages = list(open_corpus(str(folder / "corpus" / "wiki_pool.jsonl.gz")))
     with (folder / "recall" / "questions.jsonl").open(encoding="utf-8") as lines:
         return passages, [json.loads(line) for line in lines]
 
@@ -146,7 +141,7 @@ def main() -> int:
     folder = options.data
     try:
         passages, questions = read(folder)
-    except OSError as error:
+    except (OSError, ResearchError) as error:
         print(f"error: {folder} does not hold the pool and the questions: {error}", file=sys.stderr)
         return 2
     queries = [question["question"] for question in questions]

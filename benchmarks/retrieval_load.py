@@ -1,8 +1,8 @@
 """What the gateway saves, and what Elasticsearch takes in and gives out.
 
 1. Bulk: passages/s of `index build` over 200,000 passages.
-2. 64 episodes in step: 64 threads ask one question each, together, again and again; every search on its own (a client
-   as it comes) against the gateway, which sends them as `_msearch`.
+2. 64 episodes in step: 64 threads ask one question each, together, again and again; every search on its own (an
+   `_msearch` of one) against the gateway, which sends them as `_msearch`.
 3. A load as GRPO's: groups of 8 episodes of one question, half of whose searches repeat one of the group. 64 episodes
    at once, each of which writes for a while (50 ms on average) before it searches again. Queries that reach the
    backend, and milliseconds a search takes, without and with coalescing and cache.

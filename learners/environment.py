@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +35,8 @@ def make(env_id: str, kwargs: dict[str, Any]) -> gym.Env[str, str]:
         hint = ""
         if isinstance(error, gym.error.UnregisteredEnv) and ":" not in env_id:
             hint = " Where a module registers it, write module:Id-v0."
-        raise EnvironmentFault(f"environment {env_id!r} with {json.dumps(kwargs)}: {error}{hint}") from error
+        # Without the arguments, among which somebody may have put a password; the error names the one that is wrong.
+        raise EnvironmentFault(f"environment {env_id!r}: {error}{hint}") from error
     for what, space in (("action", env.action_space), ("observation", env.observation_space)):
         if not space.contains("text"):
             raise EnvironmentFault(f"environment {env_id!r} is not one of texts: its {what} space is {space}")

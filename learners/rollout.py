@@ -132,8 +132,10 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     def _take(self, kwargs: str) -> gym.Env[str, str]:
-        idle = self._idle[kwargs]
-        return idle.pop() if idle else make(self._env_id, json.loads(kwargs))
+        try:
+            return self._idle[kwargs].pop()
+        except IndexError:
+            return make(self._env_id, json.loads(kwargs))
 
     def _begin(self, env: gym.Env[str, str], seed: int) -> tuple[str, dict[str, Any], list[int]]:
         with faults():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from research_env.errors import ConfigurationError, ResearchError
+from research_env.errors import ConfigurationError
 
 
 def choose(table: Mapping[str, Any], what: str, name: str) -> Any:
@@ -24,10 +24,14 @@ def choose(table: Mapping[str, Any], what: str, name: str) -> Any:
 
 
 def load(table: Mapping[str, str], what: str, name: str) -> Any:
-    """Resolve `module:attribute` from a table, or given directly as such by an outsider."""
+    """Resolve `module:attribute` from a table, or given directly as such by an outsider.
+
+    Raises:
+        ConfigurationError: it is not in the table, or cannot be imported.
+    """
     target = name if ":" in name else choose(table, what, name)
     module, attribute = target.split(":", 1)
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ResearchError(f"{what}={name!r} cannot be loaded: {error}") from error
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"{what}={name!r} cannot be loaded: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,11 @@ def add_parsers(subparsers: Subparsers) -> None:
     build.add_argument("--encoder", metavar="MODEL", help="sentence-transformers model: adds vectors")
     build.add_argument("--device", default="cpu", help="where passages are encoded; default: %(default)s")
     build.add_argument("--skip-bad-rows", action="store_true", help="pass over bad rows and count them")
-    build.add_argument("--k1", type=float, default=1.2, help="BM25, Elasticsearch only; default: %(default)s")
-    build.add_argument("--b", type=float, default=0.75, help="BM25, Elasticsearch only; default: %(default)s")
+    build.add_argument("--k1", type=float, help="BM25, Elasticsearch only; default: 1.2")
+    build.add_argument("--b", type=float, help="BM25, Elasticsearch only; default: 0.75")
     build.add_argument("--analyser", default="english", metavar="LANGUAGE", help="default: %(default)s")
-    build.add_argument("--shards", type=int, default=1, help="Elasticsearch only; default: %(default)s")
-    build.add_argument("--replicas", type=int, default=0, help="Elasticsearch only; default: %(default)s")
+    build.add_argument("--shards", type=int, help="Elasticsearch only; default: 1")
+    build.add_argument("--replicas", type=int, help="Elasticsearch only; default: 0")
     build.set_defaults(run=_build)
 
     verify = verbs.add_parser("verify", help="read an Elasticsearch index back and compare it with its corpus")
@@ -60,17 +61,18 @@ def add_parsers(subparsers: Subparsers) -> None:
 
 def _build(arguments: argparse.Namespace) -> int:
     to = arguments.to
+    theirs = {k: v for k in ("k1", "b", "shards", "replicas") if (v := getattr(arguments, k)) is not None}
     if "://" in to:
         from research_env.retrieval.elasticsearch_index import IndexSettings, build
 
         reader = open_corpus(arguments.corpus, arguments.skip_bad_rows)
-        settings = IndexSettings(
-            arguments.k1, arguments.b, arguments.analyser, arguments.shards, arguments.replicas, arguments.encoder
-        )
+        settings = IndexSettings(**theirs, analyser=arguments.analyser, encoder=arguments.encoder)
         corpus, skipped = build(to, reader, settings, arguments.device), reader.skipped
     else:
         from research_env.retrieval.embedded import build_folder
 
+        if theirs:
+            raise ConfigurationError(f"--{next(iter(theirs))}: a folder's index has its own; for Elasticsearch only")
         corpus, skipped = build_folder(
             arguments.corpus, Path(to), analyser=arguments.analyser, skip_bad=arguments.skip_bad_rows,
             encoder=arguments.encoder, device=arguments.device,
@@ -95,7 +97,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     try:
-        from research_env.retrieval.server import serve
+        from research_env.retrieval.server import listen, serve
     except ImportError as error:
         raise ConfigurationError(f"serve needs {error.name}: pip install 'research-gym[serve]'") from None
     try:
@@ -111,15 +113,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     token = secret("RESEARCH_RETRIEVAL_TOKEN")
     if arguments.host not in ("127.0.0.1", "::1", "localhost") and not token:
         sys.stderr.write("warning: others can reach this server; set RESEARCH_RETRIEVAL_TOKEN to ask for a token\n")
-    gateway = _open(arguments.corpus, options)
-    corpus = gateway.corpus
-    sys.stdout.write(
-        f"serving {corpus.name} ({corpus.passages:,} passages) on http://{arguments.host}:{arguments.port}; "
-        "Ctrl-C stops it\n"
-    )
-    sys.stdout.flush()
-    serve(gateway, arguments.host, arguments.port, arguments.top_k, token)
-    gateway.close()
+    with listen(arguments.host, arguments.port) as listener, closing(_open(arguments.corpus, options)) as gateway:
+        corpus = gateway.corpus
+        sys.stdout.write(
+            f"serving {corpus.name} ({corpus.passages:,} passages) on http://{arguments.host}:{arguments.port}; "
+            "Ctrl-C stops it\n"
+        )
+        sys.stdout.flush()
+        serve(gateway, listener, arguments.top_k, token)
     return 0
 
 

@@ -37,7 +37,7 @@ class Corpus:
     name: str
     passages: int
     hash: str | None
-    """Of the content; None where a server does not tell."""
+    """Of the content; of a data set's pool, of the files it comes from; None where a server does not tell."""
 
 
 class Retriever(Protocol):
@@ -47,7 +47,8 @@ class Retriever(Protocol):
     settings: Mapping[str, Any]
     """What decides, besides the corpus, which passages are found; JSON."""
     max_batch: int
-    """Queries that are worth one call."""
+    """Queries that are worth one call. 1 is for what is computed here and waits for nobody: it is called on the thread
+    of whoever asks."""
     concurrency: int
     """Calls that are worth making at once."""
 

@@ -6,6 +6,7 @@
 | a file of passages | an embedded index of it, built at first use and kept under `$RESEARCH_HOME` | `EmbeddedOptions` |
 | `elasticsearch://host:9200/index` (`elasticsearchs` for TLS) | an index of a cluster | `ElasticsearchOptions` |
 | `http://host:8000`, `https://…` | a server of the Search-R1 or ReSearch protocol | `RemoteOptions` |
+| `package.module:function://…` | the `Retriever` that your function returns for this address and options | its own |
 
 Every retriever stands behind a `Gateway` and takes its options as well (`GatewayOptions`).
 """
@@ -39,7 +40,7 @@ def open_address(address: str, options: dict[str, Any]) -> Gateway:
     mine, others = _split(options, address)
     if mine.mode == "replay":
         return Gateway(Replay(mine.recording or ""), mine)
-    if separator and scheme not in RETRIEVERS:
+    if separator and ":" not in scheme and scheme not in RETRIEVERS:
         known = ", ".join(f"{name}://" for name in RETRIEVERS if name)
         raise ConfigurationError(f"corpus {address!r}: {scheme}:// is unknown; known: {known}, or a path")
     return Gateway(load(RETRIEVERS, "corpus", scheme if separator else "")(address, others), mine)

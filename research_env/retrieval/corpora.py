@@ -96,7 +96,7 @@ class CorpusReader:
         """Passages in their order.
 
         Raises:
-            DataInvalid: a row is none, or an id comes a second time; names file and line.
+            DataInvalid: a row is none, or an id comes a second time (names file and line); or there is no passage.
         """
         seen = _Ids()
         for where, row in self.source():
@@ -113,6 +113,8 @@ class CorpusReader:
                 continue
             self.content.add(passage)
             yield passage
+        if not self.content.passages:
+            raise DataInvalid(f"corpus {self.name} holds no passages")
 
     def corpus(self) -> Corpus:
         """What has been handed out so far."""
@@ -243,7 +245,9 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in numbered:
         if number == 1 and ".jsonl" not in path.name and line.lstrip().startswith(b"["):
             whole = _parsed(line + b"".join(more for _, more in numbered), str(path))
-            for place, row in enumerate(whole if isinstance(whole, list) else [whole], 1):
+            if isinstance(whole, DataInvalid):
+                raise whole  # the file is broken, and not a row of it
+            for place, row in enumerate(whole, 1):
                 yield f"{path}, row {place}", row
         elif line.strip():
             yield (where := f"{path}, line {number}"), _parsed(line, where)

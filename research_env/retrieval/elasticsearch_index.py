@@ -37,6 +37,12 @@ class IndexSettings:
     replicas: int = 0
     encoder: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError for what no index can have."""
+        wrong = {"k1": self.k1 < 0, "b": not 0 <= self.b <= 1, "shards": self.shards < 1, "replicas": self.replicas < 0}
+        for name in (name for name, is_wrong in wrong.items() if is_wrong):
+            raise ConfigurationError(f"--{name} {getattr(self, name)}: no index can have that")
+
     def body(self, dims: int) -> dict[str, Any]:
         """Settings and mappings for Elasticsearch's create call."""
         field = {"type": "text", "analyzer": self.analyser, "similarity": "passage", "index_options": "freqs"}
@@ -252,7 +258,8 @@ def _refusal(error: Exception, address: str) -> Exception:
     if "read-only-allow-delete" in str(first):
         return disk_full(address)
     reason = f"passage {first.get('_id')!r}: status {first.get('status')}, {str(first.get('error'))[:300]}"
-    return RetrievalError(f"{address} did not take {reason}; run this again to go on")
+    mend = "mend or leave out that passage" if first.get("status") == 400 else "run this again to go on"
+    return RetrievalError(f"{address} did not take {reason}; {mend}")
 
 
 def _scan(client: Elasticsearch, index: str) -> Iterator[Passage]:

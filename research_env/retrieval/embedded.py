@@ -38,17 +38,26 @@ def open_embedded(address: str, options: dict[str, Any]) -> Retriever:
     """
     chosen: EmbeddedOptions = check_options(EmbeddedOptions, options, f"corpus {address!r}")
     folder = Path(address).expanduser()
-    if folder.is_file():
+    try:
+        is_file, is_folder = folder.is_file(), folder.is_dir()
+    except OSError as error:
+        raise ConfigurationError(f"corpus {address!r}: {error.strerror or error}") from None
+    if is_file:
         if chosen.rank != "bm25":
             raise ConfigurationError(
                 f"corpus {address!r}: rank={chosen.rank!r} needs vectors; build a folder that has them: "
                 f"python -m research_env index build --corpus {address} --to FOLDER --encoder MODEL"
             )
         return _index_of(folder)
-    if not folder.is_dir():
+    if not is_folder:
         raise ConfigurationError(
             f"corpus {address!r}: there is no such file or folder; give 'pooled', 'none', a path, "
             "elasticsearch://host:9200/index or http://host:8000"
+        )
+    if not (folder / ABOUT_FILE).exists():
+        raise ConfigurationError(
+            f"corpus {address!r}: that folder holds no index; build one: "
+            "python -m research_env index build --corpus FILE --to FOLDER"
         )
     if chosen.rank == "bm25":
         return Bm25Index(folder)
@@ -110,5 +119,6 @@ def build_folder(
         if encoder:
             from research_env.retrieval.dense import build_dense
 
-            build_dense(folder, open_corpus(corpus, skip_bad), encoder, device)
+            reader = open_corpus(corpus, skip_bad)
+            build_dense(folder, reader, encoder, device)
     return Bm25Index(folder).corpus, reader.skipped

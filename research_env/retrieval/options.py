@@ -30,12 +30,13 @@ def check_options(model: type[M], given: dict[str, Any], where: str) -> M:
 
 
 def check_no_secret(address: str) -> None:
-    """Raises ConfigurationError for an address that holds credentials, before anything quotes it."""
+    """Raises ConfigurationError for an address that may hold credentials, before anything quotes it."""
     scheme, separator, rest = address.partition("://")
-    if separator and "@" in rest:
+    mark = next((mark for mark in "@?#" if mark in rest), None)
+    if separator and mark:
         raise ConfigurationError(
-            f"{scheme}://…@…: leave credentials out of the address; they belong in environment variables: "
-            "ELASTIC_API_KEY, or ELASTIC_USERNAME and ELASTIC_PASSWORD; RESEARCH_RETRIEVAL_TOKEN"
+            f"{scheme}://…{mark}…: an address ends with its path; leave credentials out of the address, they belong in "
+            "environment variables: ELASTIC_API_KEY, or ELASTIC_USERNAME and ELASTIC_PASSWORD; RESEARCH_RETRIEVAL_TOKEN"
         )
 
 

@@ -56,8 +56,8 @@ class RemoteRetriever:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = options.timeout
         self._client = httpx.Client(timeout=options.timeout, headers=headers, trust_env=False)
-        self.corpus = self._ask_corpus()
         self.settings: Mapping[str, Any] = {"engine": "remote", "protocol": options.protocol, "address": self.address}
+        self.corpus = self._ask_corpus()
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
@@ -82,10 +82,11 @@ class RemoteRetriever:
     def _ask_corpus(self) -> Corpus:
         try:
             about = self._send("GET", "/corpus", None)
+            self.settings = {**self.settings, "theirs": about.get("settings")}
             return Corpus(str(about["name"]), int(about["passages"]), about["hash"])
         except RetrievalUnavailable:
             raise
-        except (RetrievalError, KeyError, TypeError, ValueError):
+        except (RetrievalError, AttributeError, KeyError, TypeError, ValueError):
             self.search(["retrieval"], 1)  # a server of another make: it must at least search
             return Corpus(self.address, 0, None)
 
@@ -103,6 +104,8 @@ class RemoteRetriever:
             raise RetrievalUnavailable(f"{where} did not answer within {self._timeout:g} s") from None
         except httpx.TransportError as error:
             raise RetrievalUnavailable(f"{where} cannot be reached; is the server running? ({error})") from None
+        except (httpx.InvalidURL, UnicodeError):
+            raise ConfigurationError(f"{self.address!r} is no address of a server; write http://host:8000") from None
         except httpx.HTTPError as error:
             raise RetrievalError(f"{where}: {error}") from None
         status, said = response.status_code, short(content.decode("utf-8", "replace"))
@@ -125,7 +128,7 @@ class RemoteRetriever:
             raise RetrievalError(f"{self.address}: {short(found)} is no passage; it needs contents")
         title, text = split_contents(document["contents"])
         score = found.get("score") if inner is not None else None
-        ident = str(document.get("id", document["contents"][:80]))
+        ident = str(document.get("id") or document["contents"][:80])
         return Hit(Passage(ident, title, text), float(score) if isinstance(score, int | float) else -float(rank))
 
 
@@ -135,12 +138,14 @@ def _paired(answer: Any) -> Any:
         return answer
     documents, scores = answer
     try:
+        if not all(isinstance(score, int | float) for row in scores for score in row):
+            return answer  # two queries, without scores
         return [
             [{"document": d, "score": s} for d, s in zip(row, values, strict=True)]
             for row, values in zip(documents, scores, strict=True)
         ]
     except (TypeError, ValueError):
-        return answer  # two queries, without scores
+        return answer
 
 
 def open_remote(address: str, options: dict[str, Any]) -> RemoteRetriever:

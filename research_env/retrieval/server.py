@@ -13,17 +13,20 @@ Queries of many requests go to the backend together: see `Gateway`.
 from __future__ import annotations
 
 import hmac
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
-from research_env.errors import RetrievalError, RetrievalUnavailable
+from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval import Hit
 from research_env.retrieval.corpora import contents
 from research_env.retrieval.gateway import Gateway
@@ -92,15 +95,26 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         path = request.url.path
         start = time.perf_counter()
-        response = await _refusal(request, token) or await call_next(request)
         known = path if path in _PATHS else "other"
-        requests.labels(known, response.status_code).inc()
-        if known in _SEARCHES:
-            seconds.labels(known).observe(time.perf_counter() - start)
+        status = 500
+        try:
+            response = await _refusal(request, token) or await call_next(request)
+            status = response.status_code
+        finally:
+            requests.labels(known, status).inc()
+            if known in _SEARCHES:
+                seconds.labels(known).observe(time.perf_counter() - start)
         return response
 
+    @app.exception_handler(RequestValidationError)
+    async def refused(request: Request, error: RequestValidationError) -> Response:
+        # Without the input, which may be no legal JSON.
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
+
+    @app.exception_handler(ConfigurationError)
     @app.exception_handler(RetrievalError)
-    async def failed(request: Request, error: RetrievalError) -> Response:
+    async def failed(request: Request, error: Exception) -> Response:
         # The client is told to try again, never given an empty list: nothing found is another answer.
         status = 503 if isinstance(error, RetrievalUnavailable) else 502
         return JSONResponse({"error": str(error)}, status, {"Retry-After": "1"} if status == 503 else None)
@@ -126,7 +140,7 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
 
     @app.get("/corpus")
     async def corpus() -> Any:
-        return asdict(gateway.corpus)
+        return {**asdict(gateway.corpus), "settings": dict(gateway.settings)}
 
     @app.get("/health")
     async def health() -> Response:
@@ -159,29 +173,28 @@ def _document(hit: Hit) -> dict[str, str]:
     return {"id": hit.passage.id, "contents": contents(hit.passage)}
 
 
-def serve(gateway: Gateway, host: str, port: int, top_k: int, token: str | None) -> None:
-    """Serve until SIGINT or SIGTERM; requests that are being answered are finished first.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket to serve on.
 
     Raises:
         RetrievalError: the port is taken.
     """
-    import socket
-
-    import uvicorn
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
         listener.close()
         raise RetrievalError(f"--host {host} --port {port}: {error.strerror}; give another port") from None
+    return listener
+
+
+def serve(gateway: Gateway, listener: socket.socket, top_k: int, token: str | None) -> None:
+    """Serve until SIGINT or SIGTERM; requests that are being answered are finished first."""
     config = uvicorn.Config(
         create_app(gateway, top_k=top_k, token=token),
         log_level="warning",
         timeout_graceful_shutdown=30,
         limit_concurrency=_MAX_REQUESTS,
     )
-    with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=[listener])

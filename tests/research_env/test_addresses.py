@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from research_env import loading
 from research_env.__main__ import main
 from research_env.errors import ConfigurationError, DataInvalid, RetrievalError
-from research_env.retrieval import open_retriever
+from research_env.retrieval import Hit, NoRetriever, Passage, open_retriever
 
 SYNTHETIC = "research_env:ReSearch-Synthetic-v0"
 ROWS = [
@@ -109,7 +110,14 @@ def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> Non
         ("{file}", {"mode": "tape"}, "option mode='tape'"),
         ("{file}", {"mode": "replay"}, "say with recording=FILE what to replay"),
         ("{file}", {"rank": "dense"}, "--encoder MODEL"),
-        ("{folder}", {}, "is not a readable index"),
+        ("{folder}", {}, "that folder holds no index; build one"),
+        ("x" * 300, {}, "File name too long"),
+        ("nowhere.nothing:open://x", {}, "cannot be loaded: No module named 'nowhere'"),
+        (":open://x", {}, "cannot be loaded: Empty module name"),
+        ("http://host/?token=secret", {}, "leave credentials out of the address"),
+        ("elasticsearch://host/wiki#secret", {}, "leave credentials out of the address"),
+        ("http://ü..de", {}, "write http://host:8000"),
+        ("http://" + "h" * 70 + ".de", {}, "write http://host:8000"),
         ("http://", {}, "write http://host:8000"),
         ("http://user:secret@host", {}, "leave credentials out of the address"),
         ("http://127.0.0.1:1", {}, "cannot be reached; is the server running?"),
@@ -142,6 +150,23 @@ def test_secrets_are_never_shown(variable: str, address: str, monkeypatch: pytes
     with pytest.raises(ConfigurationError, match=f"{variable} holds characters") as refused:
         open_retriever(address)
     assert "s3cr" not in str(refused.value)
+
+
+def open_words(address: str, options: dict[str, Any]) -> Any:
+    """Somebody else's retriever: finds the words of the address."""
+
+    class Words(NoRetriever):
+        def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+            words = address.partition("://")[2].split("/")
+            return [[Hit(Passage(word, "", word), 1.0) for word in words if word in query] for query in queries]
+
+    assert options == {"loud": True}
+    return Words()
+
+
+def test_somebody_elses_retriever() -> None:
+    retriever = open_retriever(f"{__name__}:open_words://amber/kesh", loud=True)
+    assert [hit.passage.id for hit in retriever.search(["who wrote kesh?"], 5)[0]] == ["kesh"]
 
 
 def test_a_folder_keeps_its_corpus(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -183,18 +208,25 @@ def test_a_child_process_opens_its_own_retriever(file: Path) -> None:
         (["--corpus", "{file}", "--to", "ftp://host/x"], "write elasticsearch://host:9200/index"),
         (
             ["--corpus", "{file}", "--to", "elasticsearch://u:s3cret@host/x"],
-            "elasticsearch://…@…: leave credentials out",
+            "leave credentials out of the address",
         ),
         (["--corpus", "{file}", "--to", "{file}"], "that is a file; give a folder"),
         (["--corpus", "{file}", "--to", "{tmp}"], "holds something that is no index"),
         (["--corpus", "{file}", "--to", "elasticsearch://127.0.0.1:1/x"], "cannot be reached"),
+        (["--corpus", "{empty}", "--to", "{tmp}/index"], "corpus empty holds no passages"),
+        (["--corpus", "{bad}", "--to", "{tmp}/index", "--skip-bad-rows"], "corpus bad holds no passages"),
+        (["--corpus", "{cut}", "--to", "{tmp}/index", "--skip-bad-rows"], "cut.json: '[{\"id\"' is not JSON"),
+        (["--corpus", "{file}", "--to", "{tmp}/index", "--k1", "1.5"], "--k1: a folder's index has its own"),
+        (["--corpus", "{file}", "--to", "elasticsearch://127.0.0.1:1/x", "--replicas", "-1"], "--replicas -1"),
     ],
 )
 def test_builds_that_cannot_work_leave_nothing(
     arguments: list[str], said: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "bad.jsonl").write_text("{\n")
-    places = {"{tmp}": str(tmp_path), "{file}": str(file), "{bad}": str(tmp_path / "bad.jsonl")}
+    places = {"{tmp}": str(tmp_path), "{file}": str(file)}
+    for name, text in {"bad.jsonl": "{\n", "empty.jsonl": "", "cut.json": '[{"id"'}.items():
+        (tmp_path / name).write_text(text)
+        places[f"{{{name.split('.')[0]}}}"] = str(tmp_path / name)
     for name, place in places.items():
         arguments = [argument.replace(name, place) for argument in arguments]
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -107,6 +107,7 @@ def test_a_folder_keeps_its_encoder(folder: Path, capsys: pytest.CaptureFixture)
 
 
 def test_a_folder_without_vectors(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "about.json").write_text((folder / "about.json").read_text())
     with pytest.raises(RetrievalError, match=r"not a readable dense index.*--encoder MODEL"):
         open_retriever(str(tmp_path), rank="dense")
     with pytest.raises(ConfigurationError, match=r"encoder '.*' cannot be loaded"):

@@ -108,6 +108,14 @@ def test_bodies_out_of_bounds_are_not_read(client: Any) -> None:
     assert client.post("/retrieve", content=iter([b"{}"])).status_code == 411
 
 
+@pytest.mark.parametrize("body", [b'{"queries": ["\\ud800"]}', b'{"queries": ["x"], "topk": NaN}', b"{", b"[]"])
+def test_bodies_that_make_no_sense_are_refused_and_counted(client: Any, body: bytes) -> None:
+    answer = client.post("/retrieve", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("body")
+    assert 'retrieval_requests_total{path="/retrieve",status="422"}' in client.get("/metrics").text
+
+
 def test_an_outage_is_no_empty_answer(client: Any, backend: Backend) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     backend.error = RetrievalUnavailable("nobody there")
