@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import threading
@@ -25,8 +26,10 @@ _BATCH = 64
 
 def prefixes(model: str) -> tuple[str, str]:
     """What a model wants before each query and each passage: E5 was trained with "query: " and "passage: "."""
-    name = model.lower().rstrip("/").split("/")[-1]
-    if "e5" in name and "instruct" not in name:
+    # The last part of a Hub id or a path, but for a snapshot in the Hub's cache: models--NAME/snapshots/REVISION.
+    parts = [part for part in re.split(r"/|--", model.lower()) if not re.fullmatch(r"|snapshots|[0-9a-f]{40}", part)]
+    name = parts[-1] if parts else ""
+    if re.search(r"(^|[-_])e5", name) and "instruct" not in name:
         return "query: ", "passage: "
     if name.startswith("bge-") and "-en" in name:
         return "Represent this sentence for searching relevant passages: ", ""

@@ -86,6 +86,9 @@ def test_fusion_by_hand() -> None:
         ("/models/multilingual-e5-large/", ("query: ", "passage: ")),
         ("BAAI/bge-base-en-v1.5", ("Represent this sentence for searching relevant passages: ", "")),
         ("sentence-transformers/all-MiniLM-L6-v2", ("", "")),
+        (f"/hub/models--intfloat--e5-base-v2/snapshots/{'1c' * 20}", ("query: ", "passage: ")),
+        ("me/code5-base", ("", "")),
+        ("/", ("", "")),
     ],
 )
 def test_prefixes(name: str, expected: tuple[str, str]) -> None:
