@@ -19,6 +19,8 @@ from uuid import uuid4
 
 import pytest
 
+from research_env.__main__ import main
+
 BESIDE = Path(__file__).resolve().parents[3] / "shared" / "elasticsearch"
 SERVER = Path(os.environ.get("RESEARCH_TEST_ELASTICSEARCH") or BESIDE)
 WORDS = [a + b for a in ("vor", "kel", "lun", "bra", "tov", "ges") for b in ("dak", "mok", "rux", "zim", "pon")]
@@ -151,6 +153,14 @@ def words_file(make_rows: MakeRows, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("corpus") / "words.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in make_rows(2_500)))
     return path
+
+
+@pytest.fixture(scope="session")
+def words(cluster: Cluster, words_file: Path) -> str:
+    """Address of the index of `words_file`."""
+    address = cluster.address()
+    assert main(["index", "build", "--corpus", str(words_file), "--to", address]) == 0
+    return address
 
 
 @pytest.fixture(scope="session")

@@ -22,14 +22,6 @@ from research_env.retrieval.fusion import reciprocal_rank
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.usefixtures("no_credentials")]
 
 
-@pytest.fixture(scope="module")
-def words(cluster: Any, words_file: Path) -> str:
-    """Address of the index of `words_file`."""
-    address: str = cluster.address()
-    assert run("index", "build", "--corpus", words_file, "--to", address) == 0
-    return address
-
-
 def run(*arguments: Any) -> int:
     return main([str(argument) for argument in arguments])
 
