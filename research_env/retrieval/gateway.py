@@ -26,6 +26,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_bef
 
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval import Corpus, Hit, Retriever
+from research_env.retrieval.circuit import Circuit
 from research_env.retrieval.recording import Recording
 
 Key = tuple[str, int]
@@ -95,15 +96,13 @@ class Gateway:
         self.max_batch, self.concurrency = backend.max_batch, backend.concurrency
         self.stats = Stats()
         self._lock = threading.Lock()
-        self._circuit = threading.Condition(self._lock)
         self._cache: LRUCache[Key, list[Hit]] = LRUCache(self.options.cache)
         self._inflight: dict[Key, _Wanted] = {}
         self._waiting: deque[Key] = deque()
         self._busy = 0
-        self._open_until: float | None = None  # while the circuit is open: time of the next trial
-        self._trying = False
-        self._failures = 0
-        self._reason = ""
+        self._room = threading.Semaphore(backend.concurrency)  # for calls on the threads of those who ask
+        # At most half the deadline, so that who comes while the circuit is open lives to see the trial.
+        self._circuit = Circuit(min(self.options.cooldown, self.options.deadline / 2))
         self._closed = False
         self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="retrieval")
         self._recording: Recording | None = None
@@ -114,9 +113,11 @@ class Gateway:
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or from an open circuit."""
         until = time.monotonic() + self.options.deadline
-        futures = self._ask_all(queries, top_k, until)
-        # A backend that takes one query a call is not worth a change of threads.
-        self._work(here=self.max_batch == 1)
+        futures, new = self._ask_all(queries, top_k, until)
+        if self.max_batch == 1 and len(new) == 1:  # not worth a change of threads
+            self._answer_here(new[0], until)
+        else:
+            self._send(new)
         try:
             return [list(future.result(max(0.0, until - time.monotonic()))) for future in futures]
         except FutureTimeout:
@@ -124,8 +125,8 @@ class Gateway:
 
     async def asearch(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """`search` for coroutines: the event loop goes on meanwhile."""
-        futures = self._ask_all(queries, top_k, time.monotonic() + self.options.deadline)
-        self._work(here=False)
+        futures, new = self._ask_all(queries, top_k, time.monotonic() + self.options.deadline)
+        self._send(new)
         # Shielded, because others may wait for the same answers.
         waiting = asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future in futures))
         try:
@@ -135,9 +136,7 @@ class Gateway:
 
     def trouble(self) -> str | None:
         """Why the circuit is open; None while it is closed, or waits for a search to make the trial that is due."""
-        with self._lock:
-            shut = self._open_until is None or (not self._trying and time.monotonic() >= self._open_until)
-            return None if shut else self._reason
+        return self._circuit.trouble()
 
     def close(self) -> None:
         """Let go of threads, connections and files; who still waits is told."""
@@ -145,7 +144,7 @@ class Gateway:
             self._closed = True
             waiting = [self._inflight.pop(key) for key in self._waiting]
             self._waiting.clear()
-            self._circuit.notify_all()
+        self._circuit.give_up()
         for wanted in waiting:
             wanted.future.set_exception(self._shut())
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -154,19 +153,33 @@ class Gateway:
             self._recording.close()
 
     def _late(self) -> RetrievalUnavailable:
-        reason = f" ({self._reason})" if self._reason else ""
+        reason = f" ({self._circuit.reason})" if self._circuit.reason else ""
         return RetrievalUnavailable(f"{self.corpus.name}: no answer within {self.options.deadline:g} s{reason}")
+
+    def _interrupted(self) -> RetrievalUnavailable:
+        return RetrievalUnavailable(f"{self.corpus.name}: interrupted")
 
     def _shut(self) -> RetrievalError:
         return RetrievalError(f"{self.corpus.name}: the retriever was closed")
 
-    def _ask_all(self, queries: Sequence[str], top_k: int, until: float) -> list[Future[list[Hit]]]:
+    def _ask_all(self, queries: Sequence[str], top_k: int, until: float) -> tuple[list[Future[list[Hit]]], list[Key]]:
+        """The future answers, and the keys of those among them that nobody has been asked for yet."""
         if top_k < 1:
             raise ConfigurationError(f"top_k={top_k}: give 1 or more")
-        return [self._ask((query, top_k), until) for query in queries]
+        futures, new = [], []
+        try:
+            for key in ((query, top_k) for query in queries):
+                future, is_new = self._ask(key, until)
+                futures.append(future)
+                if is_new:
+                    new.append(key)
+        except BaseException:
+            self._settle(new, self._interrupted())
+            raise
+        return futures, new
 
-    def _ask(self, key: Key, until: float) -> Future[list[Hit]]:
-        """The future answer to a query: known, on its way, or newly in the queue."""
+    def _ask(self, key: Key, until: float) -> tuple[Future[list[Hit]], bool]:
+        """The future answer to a query, and whether it is new, so neither known nor on its way."""
         future: Future[list[Hit]] = Future()
         future.set_running_or_notify_cancel()  # nobody may cancel what others wait for
         with self._lock:
@@ -183,43 +196,45 @@ class Gateway:
                 self.stats.joined += 1
                 wanted = self._inflight[key]
                 wanted.until = max(wanted.until, until)
-                return wanted.future
+                return wanted.future, False
             if known is None:
                 self._inflight[key] = _Wanted(future, until)
-                self._waiting.append(key)
-                return future
+                return future, True
             self.stats.cached += 1
             self._keep(key, known)
         future.set_result(known)
-        return future
+        return future, False
 
     def _keep(self, key: Key, hits: list[Hit]) -> None:
         if self.options.cache:
             self._cache[key] = hits
 
-    def _work(self, here: bool) -> None:
-        """Call the backend for what waits, as far as there is room for calls; the first on this thread if `here`."""
-        with self._lock:
-            calls = min(self.concurrency - self._busy, -(-len(self._waiting) // self.max_batch))
-            if calls < 1 or self._closed:
-                return
-            self._busy += calls
-            batch = self._take() if here else []
-            for _ in range(calls - here):
-                self._threads.submit(self._drain)
-        if here:
-            try:
-                self._answer(batch)
-            finally:
-                self._hand_on()
+    def _answer_here(self, key: Key, until: float) -> None:
+        """Call the backend on this thread, once there is room for a call."""
+        try:
+            room = self._room.acquire(timeout=max(0.0, until - time.monotonic()))
+        except BaseException:
+            self._settle([key], self._interrupted())
+            raise
+        if not room:
+            self._settle([key], self._late())
+            return
+        try:
+            self._answer([key])
+        finally:
+            self._room.release()
 
-    def _hand_on(self) -> None:
-        """Give back this thread's room for a call. Others may have come meanwhile: a thread of ours sees to them."""
+    def _send(self, new: list[Key]) -> None:
+        """Have the backend called by threads of ours, as far as there is room for calls; the others come next."""
         with self._lock:
-            if self._waiting and not self._closed:
-                self._threads.submit(self._drain)
-            else:
-                self._busy -= 1
+            if not self._closed:
+                self._waiting += new
+                calls = min(self.concurrency - self._busy, -(-len(self._waiting) // self.max_batch))
+                self._busy += max(0, calls)
+                for _ in range(calls):
+                    self._threads.submit(self._drain)
+                return
+        self._settle(new, self._shut())
 
     def _drain(self) -> None:
         while True:
@@ -260,7 +275,7 @@ class Gateway:
                 for key in batch:
                     self._answer([key])
         except BaseException:
-            self._settle(batch, RetrievalUnavailable(f"{self.corpus.name}: interrupted"))
+            self._settle(batch, self._interrupted())
             raise
         else:
             self._settle(batch, found)
@@ -282,7 +297,7 @@ class Gateway:
 
     def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
         """One call of the backend with its tries."""
-        trial = self._admit()
+        trial = self._circuit.admit()
         tries = Retrying(
             stop=stop_before_delay(0.0 if trial else self.options.deadline),
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
@@ -298,43 +313,12 @@ class Gateway:
             reason = str(error)
             raise
         finally:
-            self._judge(trial, reason)
-
-    def _admit(self) -> bool:
-        """Wait while the circuit is open; True where this call is to be the trial.
-
-        Raises:
-            RetrievalUnavailable: the trial that this call waited for has failed.
-        """
-        with self._circuit:
-            seen = self._failures
-            while self._open_until is not None:
-                if self._failures != seen or self._closed:
-                    raise RetrievalUnavailable(self._reason)
-                left = self._open_until - time.monotonic()
-                if left <= 0 and not self._trying:
-                    self._trying = True
-                    return True
-                self._circuit.wait(None if self._trying else left)
-        return False
-
-    def _judge(self, trial: bool, reason: str | None) -> None:
-        """Open the circuit after a call that failed for `reason`; close it after any other, which was answered."""
-        with self._circuit:
-            self._trying = self._trying and not trial
-            self._failures += trial and reason is not None
-            if reason is None:
-                self._open_until, self._reason = None, ""
-            elif trial or self._open_until is None:
-                # So that who comes now lives to see the trial.
-                pause = min(self.options.cooldown, self.options.deadline / 2)
-                self._open_until, self._reason = time.monotonic() + pause, reason
-            self._circuit.notify_all()
+            self._circuit.judge(trial, reason)
 
     def _before_pause(self, state: RetryCallState) -> None:
         self._count(retries=1)
         if state.outcome is not None:
-            self._reason = str(state.outcome.exception())
+            self._circuit.reason = str(state.outcome.exception())
 
     def _once(self, queries: list[str], top_k: int) -> list[list[Hit]]:
         if self._closed:
