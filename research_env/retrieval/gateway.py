@@ -100,7 +100,6 @@ class Gateway:
         self._inflight: dict[Key, _Wanted] = {}
         self._waiting: deque[Key] = deque()
         self._busy = 0
-        self._room = threading.Semaphore(backend.concurrency)  # for calls on the threads of those who ask
         # At most half the deadline, so that who comes while the circuit is open lives to see the trial.
         self._circuit = Circuit(min(self.options.cooldown, self.options.deadline / 2))
         self._closed = False
@@ -113,11 +112,9 @@ class Gateway:
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or from an open circuit."""
         until = time.monotonic() + self.options.deadline
-        futures, new = self._ask_all(queries, top_k, until)
-        if self.max_batch == 1 and len(new) == 1:  # not worth a change of threads
-            self._answer_here(new[0], until)
-        else:
-            self._send(new)
+        futures = self._ask_all(queries, top_k, until)
+        # A backend that takes one query a call is not worth a change of threads.
+        self._work(here=self.max_batch == 1)
         try:
             return [list(future.result(max(0.0, until - time.monotonic()))) for future in futures]
         except FutureTimeout:
@@ -125,8 +122,8 @@ class Gateway:
 
     async def asearch(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """`search` for coroutines: the event loop goes on meanwhile."""
-        futures, new = self._ask_all(queries, top_k, time.monotonic() + self.options.deadline)
-        self._send(new)
+        futures = self._ask_all(queries, top_k, time.monotonic() + self.options.deadline)
+        self._work(here=False)
         # Shielded, because others may wait for the same answers.
         waiting = asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future in futures))
         try:
@@ -156,30 +153,16 @@ class Gateway:
         reason = f" ({self._circuit.reason})" if self._circuit.reason else ""
         return RetrievalUnavailable(f"{self.corpus.name}: no answer within {self.options.deadline:g} s{reason}")
 
-    def _interrupted(self) -> RetrievalUnavailable:
-        return RetrievalUnavailable(f"{self.corpus.name}: interrupted")
-
     def _shut(self) -> RetrievalError:
         return RetrievalError(f"{self.corpus.name}: the retriever was closed")
 
-    def _ask_all(self, queries: Sequence[str], top_k: int, until: float) -> tuple[list[Future[list[Hit]]], list[Key]]:
-        """The future answers, and the keys of those among them that nobody has been asked for yet."""
+    def _ask_all(self, queries: Sequence[str], top_k: int, until: float) -> list[Future[list[Hit]]]:
         if top_k < 1:
             raise ConfigurationError(f"top_k={top_k}: give 1 or more")
-        futures, new = [], []
-        try:
-            for key in ((query, top_k) for query in queries):
-                future, is_new = self._ask(key, until)
-                futures.append(future)
-                if is_new:
-                    new.append(key)
-        except BaseException:
-            self._settle(new, self._interrupted())
-            raise
-        return futures, new
+        return [self._ask((query, top_k), until) for query in queries]
 
-    def _ask(self, key: Key, until: float) -> tuple[Future[list[Hit]], bool]:
-        """The future answer to a query, and whether it is new, so neither known nor on its way."""
+    def _ask(self, key: Key, until: float) -> Future[list[Hit]]:
+        """The future answer to a query: known, on its way, or newly in the queue."""
         future: Future[list[Hit]] = Future()
         future.set_running_or_notify_cancel()  # nobody may cancel what others wait for
         with self._lock:
@@ -196,45 +179,44 @@ class Gateway:
                 self.stats.joined += 1
                 wanted = self._inflight[key]
                 wanted.until = max(wanted.until, until)
-                return wanted.future, False
+                return wanted.future
             if known is None:
                 self._inflight[key] = _Wanted(future, until)
-                return future, True
+                self._waiting.append(key)
+                return future
             self.stats.cached += 1
             self._keep(key, known)
         future.set_result(known)
-        return future, False
+        return future
 
     def _keep(self, key: Key, hits: list[Hit]) -> None:
         if self.options.cache:
             self._cache[key] = hits
 
-    def _answer_here(self, key: Key, until: float) -> None:
-        """Call the backend on this thread, once there is room for a call."""
-        try:
-            room = self._room.acquire(timeout=max(0.0, until - time.monotonic()))
-        except BaseException:
-            self._settle([key], self._interrupted())
-            raise
-        if not room:
-            self._settle([key], self._late())
-            return
-        try:
-            self._answer([key])
-        finally:
-            self._room.release()
-
-    def _send(self, new: list[Key]) -> None:
-        """Have the backend called by threads of ours, as far as there is room for calls; the others come next."""
+    def _work(self, here: bool) -> None:
+        """Call the backend for what waits, as far as there is room for calls; the first on this thread if `here`."""
+        # A queue, because a semaphore is not fair: with 64 threads at one, some searches waited for seconds.
         with self._lock:
-            if not self._closed:
-                self._waiting += new
-                calls = min(self.concurrency - self._busy, -(-len(self._waiting) // self.max_batch))
-                self._busy += max(0, calls)
-                for _ in range(calls):
-                    self._threads.submit(self._drain)
+            calls = min(self.concurrency - self._busy, -(-len(self._waiting) // self.max_batch))
+            if calls < 1 or self._closed:
                 return
-        self._settle(new, self._shut())
+            self._busy += calls
+            batch = self._take() if here else []
+            for _ in range(calls - here):
+                self._threads.submit(self._drain)
+        if here:
+            try:
+                self._answer(batch)
+            finally:
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give back this thread's room for a call. Others may have come meanwhile: a thread of ours sees to them."""
+        with self._lock:
+            if self._waiting and not self._closed:
+                self._threads.submit(self._drain)
+            else:
+                self._busy -= 1
 
     def _drain(self) -> None:
         while True:
@@ -275,7 +257,7 @@ class Gateway:
                 for key in batch:
                     self._answer([key])
         except BaseException:
-            self._settle(batch, self._interrupted())
+            self._settle(batch, RetrievalUnavailable(f"{self.corpus.name}: interrupted"))
             raise
         else:
             self._settle(batch, found)
