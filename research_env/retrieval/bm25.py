@@ -30,6 +30,8 @@ ABOUT_FILE = "about.json"
 """In an index's folder: its `Corpus` and settings."""
 
 _WRITER_BYTES = 1 << 30  # at most; fewer, larger segments are searched faster
+_LARGE = 250_000  # passages; in a corpus of more, terms that are in more than this share are passed over
+_COMMON = 0.4  # as Lucene's QueryAutoStopWordAnalyzer has it
 _TOKENIZER = "passage"  # our analyser's name within the index
 _SMALL = 50_000  # passages; a pool of fewer builds in about a second
 
@@ -67,7 +69,7 @@ class Bm25Index:
     """
 
     max_batch = 1  # a batch would only make its first query wait for its last
-    concurrency = 2 * (os.cpu_count() or 1)  # one more a core: a call that is held up holds up nobody
+    concurrency = os.cpu_count() or 1
 
     def __init__(self, folder: Path) -> None:
         """Open the index in `folder`.
@@ -81,7 +83,8 @@ class Bm25Index:
             about = json.loads((folder / ABOUT_FILE).read_text("utf-8"))
             self.corpus, made = Corpus(**about["corpus"]), about["settings"]
             self._english = made["analyser"] == "english"
-            self.settings: Mapping[str, Any] = {**made, "query": "keywords" if self._english else "whole"}
+            query = "keywords" if self._english else "whole"
+            self.settings: Mapping[str, Any] = {**made, "query": query, "common": _COMMON}
             self._analyser = _analyser(made["analyser"])
             self._index = tantivy.Index.open(str(folder))
             self._index.register_tokenizer(_TOKENIZER, self._analyser)
@@ -127,7 +130,12 @@ class Bm25Index:
         # tantivy takes UTF-8 only, and a lone surrogate has none.
         clean = text[:10_000].encode("utf-8", "replace").decode("utf-8")
         wanted = keywords(clean) if self._english else clean
-        return list(dict.fromkeys(self._analyser.analyze(wanted)))[:128]
+        terms = list(dict.fromkeys(self._analyser.analyze(wanted)))[:128]
+        if self.corpus.passages <= _LARGE:
+            return terms
+        # What is in half of a large corpus takes as long to add up as all else, and says as little as a stop word.
+        most = _COMMON * self.corpus.passages
+        return [term for term in terms if self._searcher.doc_freq("text", term) <= most] or terms
 
 
 def _damage(folder: Path, error: BaseException) -> BaseException:

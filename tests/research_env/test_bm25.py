@@ -137,6 +137,16 @@ def test_scores_agree_with_bm25s(tmp_path):
             assert hit.score == pytest.approx(expected[int(hit.passage.id)], rel=1e-4)
 
 
+def test_common_terms_of_a_large_corpus_are_passed_over(tmp_path, monkeypatch):
+    index = build(tmp_path, [Passage(f"p{i}", "", f"film number{i} {'seldom' * (i == 7)}") for i in range(10)])
+    whole = index.search(["film number7", "film seldom", "film"], 5)
+    monkeypatch.setattr("research_env.retrieval.bm25._LARGE", 5)
+    found = index.search(["film number7", "film seldom", "film"], 5)
+    assert [[hit.passage.id for hit in hits] for hits in found[:2]] == [["p7"], ["p7"]]
+    assert found[0][0].score < whole[0][0].score
+    assert found[2] == whole[2], "unless there is nothing else"
+
+
 def test_the_index_is_kept_and_found_again(tmp_path):
     first = build(tmp_path, SMALL)
 
