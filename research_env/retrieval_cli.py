@@ -88,7 +88,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     reader = open_corpus(arguments.corpus, arguments.skip_bad_rows) if arguments.corpus else None
     corpus, problems = verify(arguments.address, reader)
     if problems:
-        raise RetrievalError(f"{arguments.address}: {'; '.join(problems)}; delete that index and build it again")
+        raise RetrievalError(f"{arguments.address}: {'; '.join(problems)}")
     sys.stdout.write(
         f"{arguments.address}: {corpus.passages:,} passages, content hash {corpus.hash}: as it should be\n"
     )

@@ -104,7 +104,9 @@ def parse(line: bytes, where: str) -> Any:
         bad = error.object[error.start : error.start + 4]
         raise DataInvalid(f"{where}: not UTF-8 ({bad!r} at byte {error.start})") from None
     except (ValueError, RecursionError) as error:
-        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        reason = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg.removesuffix(' at')} at column {error.colno}"
         cut = "" if line.endswith(b"\n") else "; the file ends within this row: is it whole?"
         raise DataInvalid(f"{where}: {short(text)} is not JSON: {reason}{cut}") from None
 

@@ -140,7 +140,9 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
         client.close()
     recorded = about.get("corpus") or {}
     found = Corpus(recorded.get("name", index), content.passages, content.hexdigest())
-    problems = [] if about["complete"] else ["its build was not finished"]
+    if not about["complete"]:
+        return found, ["its build was not finished; run index build again, it goes on"]
+    problems = []
     expected = [("its own record", recorded.get("passages"), recorded.get("hash"))] if recorded else []
     if reader is not None:
         corpus = reader.read()
@@ -150,6 +152,8 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
             problems.append(f"{found.passages:,} passages, but {what} has {passages:,}")
         elif digest != found.hash:
             problems.append(f"content hash {found.hash}, but {what} has {digest}")
+    if problems:
+        problems.append("delete that index and build it again")
     return found, problems
 
 
