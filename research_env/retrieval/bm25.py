@@ -82,9 +82,7 @@ class Bm25Index:
         try:
             about = json.loads((folder / ABOUT_FILE).read_text("utf-8"))
             self.corpus, made = Corpus(**about["corpus"]), about["settings"]
-            self._english = made["analyser"] == "english"
-            query = "keywords" if self._english else "whole"
-            self.settings: Mapping[str, Any] = {**made, "query": query, "common": _COMMON}
+            self.settings: Mapping[str, Any] = {**made, "query": "keywords", "common": _COMMON}
             self._analyser = _analyser(made["analyser"])
             self._index = tantivy.Index.open(str(folder))
             self._index.register_tokenizer(_TOKENIZER, self._analyser)
@@ -129,7 +127,7 @@ class Bm25Index:
         """Analysed terms of a query, each once, in order; the first 128: a question has about 10."""
         # tantivy takes UTF-8 only, and a lone surrogate has none.
         clean = text[:10_000].encode("utf-8", "replace").decode("utf-8")
-        wanted = keywords(clean) if self._english else clean
+        wanted = keywords(clean, self.settings["analyser"])
         terms = list(dict.fromkeys(self._analyser.analyze(wanted)))[:128]
         if self.corpus.passages <= _LARGE:
             return terms

@@ -179,10 +179,8 @@ class ElasticsearchRetriever:
                 f"build --corpus FILE --to {address} (it goes on where it stopped)"
             )
         self.corpus = Corpus(**about["corpus"])
-        self._english = about["settings"]["analyser"] == "english"
-        query = "keywords" if self._english else "whole"
         self.settings: Mapping[str, Any] = {
-            "engine": "elasticsearch", "rank": options.rank, "query": query, **about["settings"]
+            "engine": "elasticsearch", "rank": options.rank, "query": "keywords", **about["settings"]
         }  # fmt: skip
         self._encoder: Any = None
         if options.rank != "bm25":
@@ -215,7 +213,7 @@ class ElasticsearchRetriever:
 
     def _terms(self, query: str, size: int) -> dict[str, Any]:
         # most_fields sums the scores of title and text; best_fields would let one hide the other.
-        wanted = keywords(query) if self._english else query
+        wanted = keywords(query, self.settings["analyser"])
         match = {"query": wanted, "fields": ["title", "text"], "type": "most_fields"}
         return {"query": {"multi_match": match}, "size": size}
 

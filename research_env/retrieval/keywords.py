@@ -17,13 +17,15 @@ _STOP = frozenset(_SNOWBALL.split())
 """The stop words of Snowball's English stemmer, without its contractions, and "whose"."""
 
 
-def keywords(query: str) -> str:
+def keywords(query: str, language: str = "english") -> str:
     """The words of a query, each once, without those that only ask or join: BM25 adds up the terms that are left.
 
     Of MuSiQue, HotpotQA and 2WikiMultiHopQA questions it finds more gold passages than the whole question does, in two
     thirds of the time (`docs/retrieval.md`). A capital inside the query keeps a word, as in "the band The Who", and so
-    does having no other.
+    does having no other. In any other language the query stays as it is.
     """
+    if language != "english":
+        return query
     kept: dict[str, str] = {}
     for place, word in enumerate(_WORD.findall(query)):
         word = re.sub(r"['’]s$", "", word)

@@ -128,8 +128,9 @@ class RemoteRetriever:
             raise RetrievalError(f"{self.address}: {short(found)} is no passage; it needs contents")
         title, text = split_contents(document["contents"])
         score = found.get("score") if inner is not None else None
-        ident = str(document.get("id") or document["contents"][:80])
-        return Hit(Passage(ident, title, text), float(score) if isinstance(score, int | float) else -float(rank))
+        ident = document.get("id")
+        passage = Passage(document["contents"][:80] if ident is None else str(ident), title, text)
+        return Hit(passage, float(score) if isinstance(score, int | float) else -float(rank))
 
 
 def _paired(answer: Any) -> Any:

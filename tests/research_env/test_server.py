@@ -280,6 +280,8 @@ def test_a_server_that_does_not_tell_its_corpus(other: str) -> None:
     retriever = open_retriever(other)
     assert retriever.corpus == Corpus(other, 0, None)
     assert retriever.search(["x"], 1) == [[Hit(Passage(**ROWS[0]), 0.5)]]
+    Other.says = 200, json.dumps({"result": [[{**NOVEL, "id": 0}]]})
+    assert retriever.search(["z"], 1)[0][0].passage.id == "0"
     Other.says = 200, json.dumps({"result": [[NOVEL]]})
     assert retriever.search(["y"], 1) == [[Hit(Passage(**ROWS[0]), 0.0)]]
 
