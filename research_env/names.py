@@ -1,0 +1,72 @@
+"""Names: from a table, or from somebody else's package as `module:name`. The one way by which anything plugs in."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from research_env.errors import ConfigurationError
+from research_env.text import one_line
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'musique'?"`, or an empty string where nothing known is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def load(table: Mapping[str, str], what: str, name: str) -> Any:
+    """What `name` stands for: the `module:attribute` that the table has for it, or that it is itself.
+
+    Args:
+        table: Name -> `module:attribute`.
+        what: What is looked for, for messages, e.g. `"protocol"`.
+        name: A name of the table, or `module:attribute`.
+
+    Raises:
+        ConfigurationError: the name is unknown (the closest known one is named), or cannot be imported.
+    """
+    if ":" not in name and name not in table:
+        known = f"{', '.join(table)}, or module:name" if table else "module:name"
+        raise ConfigurationError(f"{what}={name!r} is unknown; known: {known}{did_you_mean(name, table)}")
+    module, attribute = table.get(name, name).split(":", 1)
+    try:
+        return getattr(import_module(module), attribute)
+    # A module of somebody else's may raise anything while it is imported.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"{what}={name!r} cannot be loaded ({one_line(reason)})") from error
+
+
+def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+    """Load a class or function and call it.
+
+    Args:
+        table: As `load`.
+        what: As `load`.
+        name: As `load`.
+        needs: Attributes that what comes of the call must have.
+        *args: Passed to the call.
+        **kwargs: Passed to the call.
+
+    Raises:
+        ConfigurationError: as `load`; or the call does not take these arguments; or what comes of it lacks a part.
+    """
+    target = load(table, what, name)
+    if not callable(target):
+        raise ConfigurationError(f"{what}={name!r} is {type(target).__name__}, which cannot be called")
+    try:
+        inspect.signature(target).bind(*args, **kwargs)
+    except TypeError as error:
+        given = ", ".join([*(type(a).__name__ for a in args), *(f"{key}=" for key in kwargs)])
+        raise ConfigurationError(f"{what}={name!r} cannot be called with ({given}): {error}") from None
+    except ValueError:  # a builtin without a signature: the call itself will tell
+        pass
+    made = target(*args, **kwargs)
+    missing = [part for part in needs if not hasattr(made, part)]
+    if missing:
+        raise ConfigurationError(f"{what}={name!r} makes {type(made).__name__}, which lacks: {', '.join(missing)}")
+    return made

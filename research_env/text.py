@@ -1,0 +1,50 @@
+"""Text: normalisation of answers, stop words, ids of passages, and what is safe to print."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from collections.abc import Callable
+from typing import Any
+
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+STOP_WORDS = frozenset(
+    """
+    i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it
+    its itself they them their theirs themselves what which who whom whose this that these those am is are was were be
+    been being have has had having do does did doing would should could ought a an the and but if or because as until
+    while of at by for with about against between into through during before after above below to from up down in out
+    on off over under again further then once here there when where why how all any both each few more most other some
+    such no nor not only own same so than too very
+    """.split()
+)
+"""The stop words of Snowball's English stemmer, without its contractions, and "whose"."""
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case, no ASCII punctuation, no articles, single spaces: `"The U.S.  Navy"` -> `"us navy"`."""
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def passage_id(title: str, text: str) -> str:
+    """First 16 hexadecimal digits of the sha256 of title, newline, text: the same in every pool the passage is in."""
+    return hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:16]
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` without characters that steer a terminal, but for those in `keep`."""
+    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def one_line(text: object) -> str:
+    """`text` with its white space collapsed, for a message of one line."""
+    return " ".join(str(text).split())
+
+
+def short(value: Any, form: Callable[[Any], str] = repr) -> str:
+    """`value` in at most 80 characters, for a message."""
+    text = form(value)
+    return text if len(text) <= 80 else text[:77] + "…"
