@@ -1,15 +1,20 @@
-"""The data that moves between rollout, objective and trainer. Frozen; shapes and units in every docstring.
+"""The data that moves between rollout, algorithm and trainer. Frozen; shapes and units in every docstring.
 
-L is the length of a trajectory in tokens, C that of one completion, G the size of a group, T the tokens of a batch.
+L is the length of a trajectory in tokens, C that of one completion, G the size of a group, T the tokens of a batch,
+N the trained tokens among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,50 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Play:
+    """One episode to be played, e.g. `Play(seed=96, group=0, sampling_seed=77_000)`."""
+
+    seed: int
+    """Reset seed of the environment: which question."""
+    group: int
+    """Number of the group; the plays of one group share question and group."""
+    sampling_seed: int
+    """Seed of the episode's first turn; turn t samples with `sampling_seed + t`."""
+
+
+class Status(StrEnum):
+    """How an episode ended."""
+
+    TERMINATED = "terminated"
+    """The environment ended it."""
+    TRUNCATED = "truncated"
+    """The environment cut it off at a budget of its own."""
+    LENGTH = "length"
+    """The token budget of the learner ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the policy within a trajectory, e.g. `Turn(2, 5, 0.0, (3,), {"searches": 1})` for ids 2, 3 and 4."""
+
+    start: int
+    """Position of its first token in the trajectory."""
+    stop: int
+    """Position after its last token."""
+    reward: float
+    """What the environment gave for this turn."""
+    versions: tuple[int, ...]
+    """Versions of the weights that sampled it; more than one where new weights came in the middle."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """The environment's `info` after the turn; see `learners.contract`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Trajectory:
     """One episode as token ids, e.g. a prompt of 2, a turn of 3 and a result of 2:
 
-    ids `[9, 8, 5, 17, 2, 7, 7]`, mask `[F, F, T, T, T, F, F]`, logprobs `[0, 0, -0.1, -1.2, 0.0, 0, 0]`.
+    ids `[9, 8, 5, 17, 2, 7, 7]`, mask `[F, F, T, T, T, F, F]`, logprobs `[0, 0, -0.1, -1.2, 0.0, 0, 0]`,
+    turns `(Turn(2, 5, …),)`.
     """
 
     ids: np.ndarray
@@ -52,29 +97,74 @@ class Trajectory:
     """`[L]` bool: True exactly on tokens that the policy sampled."""
     logprobs: np.ndarray
     """`[L]` float32 nats: behaviour log-probability where `mask` is True, 0.0 elsewhere."""
-    reward: float
-    """Sum of the environment's rewards; 0.0 where `status` is `"length"`."""
-    status: str
-    """`"terminated"`, `"truncated"` (by the environment) or `"length"` (the token budget ran out)."""
+    turns: tuple[Turn, ...]
+    """In order. Their spans cover exactly the tokens where `mask` is True."""
+    status: Status
     seed: int
-    """Reset seed of the episode: trajectories of a group share it."""
-    versions: tuple[int, ...]
-    """Weight version that sampled each turn."""
-    info: dict[str, Any] = field(default_factory=dict)
+    """Reset seed of the episode."""
+    group: int
+    """Number of its group: trajectories of one question in one step share it."""
+    info: Mapping[str, Any] = field(default_factory=dict)
     """The environment's last `info`."""
     text: tuple[tuple[str, str], ...] = ()
     """The episode for a reader: `(who, text)`, who is `prompt`, `policy` or `environment`."""
 
+    @property
+    def reward(self) -> float:
+        """Sum of what the turns were given: the episode's return, undiscounted."""
+        return float(sum(turn.reward for turn in self.turns))
 
-Group = list[Trajectory]
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Weight versions that sampled it, turn by turn."""
+        return tuple(version for turn in self.turns for version in turn.versions)
+
+
+Group = Sequence[Trajectory]
 """Trajectories of one question, `[G]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """An extra sequence whose likelihood an algorithm asks for, e.g. the golden answer after the second search."""
+
+    prefix: Sequence[int]
+    """`[P]` ids, at least one."""
+    target: Sequence[int]
+    """`[A]` ids; the policy's log-probability of each, given what stands before it, is what is scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the trainer computed for an algorithm before credit is given; None where it was not asked for.
+
+    The sequences are in the order of the step's trajectories, group by group.
+    """
+
+    old: Sequence[np.ndarray] | None = None
+    """`[L]` nats each: the trainer's own log-probabilities at the start of the step; 0.0 where the mask is False."""
+    reference: Sequence[np.ndarray] | None = None
+    """`[L]` nats each: the same under the reference policy."""
+    probes: Sequence[np.ndarray] | None = None
+    """`[A]` nats each, of the targets of the probes, in the order in which the algorithm listed them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What an algorithm makes of one trajectory's rewards."""
+
+    advantages: np.ndarray
+    """`[L]` float32; read where the mask is True."""
+    returns: np.ndarray | None = None
+    """`[L]` float32: targets of a value function."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Trajectories end to end, without padding, e.g. lengths `[7, 4]` give T = 11.
 
-    Row t of `logprobs`, `advantages` and `mask` is about predicting `ids[t]`.
+    Row t of every column is about predicting `ids[t]`, and is 0 where `mask` is False. A trajectory is whole in one
+    batch, so a loss may sum over a sequence.
     """
 
     ids: np.ndarray
@@ -83,9 +173,47 @@ class Batch:
     """`[B]` int64, of each trajectory; they add up to T."""
     mask: np.ndarray
     """`[T]` bool: True where the loss is taken. Never on the first token of a trajectory."""
+    turns: np.ndarray
+    """`[T]` int64: number of the turn within its trajectory, from 0."""
     logprobs: np.ndarray
-    """`[T]` float32 nats, behaviour policy; 0.0 where `mask` is False."""
+    """`[T]` float32 nats, behaviour policy."""
     advantages: np.ndarray
-    """`[T]` float32; 0.0 where `mask` is False."""
-    weights: np.ndarray
-    """`[T]` float32: how many tokens each stands for, itself included; 0.0 where `mask` is False."""
+    """`[T]` float32."""
+    shares: np.ndarray
+    """`[T]` float32: weight of the token in the objective of the update."""
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """`[T]` float32 each: `old`, `reference`, `returns`, as far as they were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInputs:
+    """What a loss or a term may look at: the N trained tokens of a batch, as `[N]` tensors on the trainer's device."""
+
+    logprobs: Tensor
+    """Nats, under the policy in training; has the gradient."""
+    behaviour: Tensor
+    """Nats, under the policy that sampled the tokens, as the engine told them."""
+    advantages: Tensor
+    sequence: Tensor
+    """int64: number of the trajectory within the batch, from 0. A trajectory never spans two batches."""
+    turn: Tensor
+    """int64: number of the turn within the trajectory, from 0."""
+    old: Tensor | None = None
+    """Nats, as `Scores.old`."""
+    reference: Tensor | None = None
+    """Nats, as `Scores.reference`."""
+    returns: Tensor | None = None
+    values: Tensor | None = None
+    """Of the value function in training; has the gradient."""
+    old_values: Tensor | None = None
+    """Of the value function at the start of the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss, token by token; the trainer adds it up, weighted by the tokens' shares."""
+
+    per_token: Tensor
+    """`[N]`."""
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[N]` each, detached or not; reported as means weighted by share."""
