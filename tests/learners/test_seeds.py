@@ -1,0 +1,54 @@
+"""Every number here was computed with the code that the learners had before their seeds moved into one file."""
+
+from __future__ import annotations
+
+import pytest
+
+from learners import seeds
+from learners.types import Play
+
+
+@pytest.mark.parametrize(
+    ("seed", "step", "expected"),
+    [(0, 0, 1484405855), (0, 1, 1982462498), (1, 0, 917752063), (3, 134, 1591141482)],
+)
+def test_the_seed_of_a_step(seed: int, step: int, expected: int) -> None:
+    assert seeds.sampling(seed, step) == expected
+
+
+def test_steps_do_not_share_their_seeds() -> None:
+    found = {seeds.sampling(seed, step) for seed in range(20) for step in range(100)}
+    assert len(found) == 2_000
+    assert all(0 <= seed < 2**31 for seed in found)
+
+
+def test_a_training_step() -> None:
+    """Seed 3, step 134, 48 questions a step: the first question is `3 * 1_000_003 + 134 * 48`."""
+    first = seeds.first_question(3) + 134 * 48
+    assert first == 3_006_441
+    assert seeds.training(3, 134, first, prompts=2, group_size=2) == [
+        Play(3_006_441, 0, 1_591_141_482),
+        Play(3_006_441, 0, 1_591_142_482),
+        Play(3_006_442, 1, 1_591_143_482),
+        Play(3_006_442, 1, 1_591_144_482),
+    ]
+
+
+def test_replaced_groups_go_on_where_the_step_was() -> None:
+    """No group number and no sampling seed comes twice in a step."""
+    first = seeds.training(0, 1, 100, prompts=3, group_size=4)
+    more = seeds.training(0, 1, 103, prompts=2, group_size=4, played=12)
+    assert [play.seed for play in more] == [103] * 4 + [104] * 4
+    assert [play.group for play in more] == [3] * 4 + [4] * 4
+    assert more[0].sampling_seed == 1_982_462_498 + 12_000
+    assert len({play.sampling_seed for play in first + more}) == 20
+
+
+def test_an_evaluation() -> None:
+    assert seeds.evaluation([7, 9, 4]) == [Play(7, 0, 0), Play(9, 1, 1_000), Play(4, 2, 2_000)]
+
+
+def test_the_other_seeds() -> None:
+    assert seeds.engine(5, 2) == 7
+    assert seeds.turn(1_591_142_482, 3) == 1_591_142_485
+    assert seeds.warm_start(2) == 2_000_006
