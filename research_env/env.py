@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import gcd
 from typing import Any, Literal
 
 import gymnasium as gym
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from research_env import loading
+from research_env import loading, names
+from research_env.episode import Episode, Info, Rules
 from research_env.errors import ConfigurationError
-from research_env.evidence import Evidence
-from research_env.plugins import choose, load
-from research_env.protocols import PROTOCOLS, Action, ActionProtocol, Answer, Malformed, Search
-from research_env.questions import Question
+from research_env.protocols import PROTOCOLS
+from research_env.protocols.base import PARTS, ActionProtocol
+from research_env.random_turns import RandomTurns
 from research_env.render import render
-from research_env.rewards import REWARDS, Outcome, exact_match, f1
-from research_env.spaces import Prose, RandomTurns
+from research_env.rewards import REWARDS
+from research_env.spaces import Prose
+from research_env.tools import TOOLS
+from research_env.tools.base import Context, Tool, run
+from research_env.types import Question, Status
 
 
 class Settings(BaseModel):
@@ -28,7 +30,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     dataset: str = "musique"
-    """Data set; the environment id has set it."""
+    """Data set, or `module:load` of one's own; the environment id has set it."""
     split: str = "train"
     """Which questions: `"train"`, `"dev"`, and where the set has it `"test"`."""
     hops: tuple[int, ...] | None = None
@@ -46,12 +48,21 @@ class Settings(BaseModel):
     """Turns an episode may take; ending the last one without an answer truncates it."""
     protocol: str = "research"
     """Tags of the policy's actions; see `research_env.protocols`."""
+    tools: tuple[str, ...] = ("search",)
+    """What the policy can call: names of `research_env.tools`, or `module:Class`."""
     instructions: str | None = None
     """Prompt template with `{question}` in it; None takes the protocol's own."""
     reward: str = "em"
-    """`"em"`, `"f1"` or `"research"` (the paper's)."""
+    """`"em"`, `"f1"`, `"research"` (the paper's), or `module:function` of an `Outcome`."""
     on_malformed: Literal["end", "feedback"] = "end"
     """A malformed turn ends the episode with reward 0 (the paper), or is answered with one corrective line."""
+
+    @field_validator("instructions")
+    @classmethod
+    def _holds_the_question(cls, instructions: str | None) -> str | None:
+        if instructions and instructions.count("{question}") != 1:
+            raise ValueError("write {question} in it, exactly once")
+        return instructions
 
 
 class ReSearchEnv(gym.Env[str, str]):
@@ -61,8 +72,8 @@ class ReSearchEnv(gym.Env[str, str]):
     episode ends. `reset(seed=s)` takes the s-th question of one fixed, well mixed order, and each further `reset()`
     the next, so that seeds 0 … N-1 are N different questions; `options={"question_id": …}` takes a certain one.
 
-    `info` has the same keys at every step. `golden_answers`, `em`, `f1`, `format_ok`, `answer`, `gold_found`,
-    `evidence` and `answer_in_context` are None until the episode has ended.
+    `info` has the same keys at every step; see `research_env.episode.Info`. Gold is in it only when the episode has
+    ended.
 
     Raises:
         ConfigurationError: a keyword argument that cannot work.
@@ -75,25 +86,37 @@ class ReSearchEnv(gym.Env[str, str]):
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         self.settings = _validated(settings)
         self.render_mode = render_mode
-        self.protocol: ActionProtocol = load(PROTOCOLS, "protocol", self.settings.protocol)()
-        self._reward = choose(REWARDS, "reward", self.settings.reward)
-        self._template = self.settings.instructions or self.protocol.instructions
-        if self._template.count("{question}") != 1:
-            raise ConfigurationError(f"instructions={self._template!r}: write {{question}} in it, exactly once")
         options = json.dumps(self.settings.model_extra, sort_keys=True)
-        source = loading.Source(self.settings.dataset, options, tuple(Settings.model_fields))
-        self._questions = loading.questions(source, self.settings.split, self.settings.hops)
+        self._key = loading.DatasetKey(self.settings.dataset, options, tuple(Settings.model_fields))
         retrieval = json.dumps(self.settings.retrieval, sort_keys=True)
-        self._open_retriever = lambda: loading.retriever(source, self.settings.corpus, retrieval)
-        self._corpus = loading.corpus(source, self.settings.corpus, retrieval)
-        self.metadata = {**type(self).metadata, "stop": list(self.protocol.stop), "corpus": self._corpus}
+        context = Context(
+            searcher=lambda: loading.retriever(self._key, self.settings.corpus, retrieval), top_k=self.settings.top_k
+        )
+        self._tools = _tools(self.settings.tools, context)
+        self.protocol: ActionProtocol = names.make(
+            PROTOCOLS, "protocol", self.settings.protocol, PARTS, tuple(self._tools.values())
+        )
+        reward = names.load(REWARDS, "reward", self.settings.reward)
+        names.check_call("reward", self.settings.reward, reward, "outcome")
+        self._questions = loading.questions(self._key, self.settings.split, self.settings.hops)
+        corpus = loading.corpus(self._key, self.settings.corpus, retrieval)
+        rules = Rules(
+            self.settings.max_searches, self.settings.max_turns, feedback=self.settings.on_malformed == "feedback"
+        )
+        instructions = self.settings.instructions or self.protocol.instructions
+        self._episode = Episode(self.protocol, self._tools, rules, reward, instructions, corpus)
+        self.metadata = {
+            **type(self).metadata,
+            "stop": list(self.protocol.stop),
+            "corpus": corpus,
+            "tools": [tool.schema for tool in self._tools.values()],
+        }
         self._turns = RandomTurns(self.protocol)
         self.observation_space = Prose()
         self.action_space = Prose(sampler=self._turns.sample)
         self._position: int | None = None
-        self._ended = True
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, Info]:  # type: ignore[override]
         """Begin an episode.
 
         Returns:
@@ -103,19 +126,11 @@ class ReSearchEnv(gym.Env[str, str]):
             ConfigurationError: `options` names a question that the split does not have.
         """
         super().reset(seed=seed)
-        self._question = self._choose_question(seed, options or {})
-        self._evidence = Evidence(self._question)
-        self._turn = self._searches = 0
-        self._format_ok = True
-        self._ended = False
-        asked = self.protocol.neutralise(self._question.text)
-        self._turns.start(asked)
-        before, after = self._template.split("{question}")
-        prompt = before + asked + after
-        self._transcript = [("prompt", prompt)]
-        return prompt, self._info()
+        prompt = self._episode.begin(self._choose_question(seed, options or {}))
+        self._turns.start(self._episode.asked)
+        return prompt, self._episode.info
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> tuple[str, float, bool, bool, Info]:  # type: ignore[override]
         """Take one turn. Any `str` is legal.
 
         Returns:
@@ -125,89 +140,17 @@ class ReSearchEnv(gym.Env[str, str]):
             gymnasium.error.ResetNeeded: the episode has ended.
             RetrievalError: the search failed; nothing has changed, the same step may be tried again.
         """
-        if self._ended:
+        if self._episode.status is not Status.RUNNING:
             raise gym.error.ResetNeeded("the episode has ended: call reset() before step()")
-        turn = self.protocol.parse(action)
-        parsed: Action = turn.action
-        last = self._turn + 1 >= self.settings.max_turns
-        passages = []
-        truncated = False
-        observation = ""
-        if isinstance(parsed, Search):
-            truncated = last or self._searches >= self.settings.max_searches
-            if not truncated:  # first of all, so that a failure leaves the episode as it was
-                hits = self._open_retriever().search([parsed.query], self.settings.top_k)[0]
-                passages = [hit.passage for hit in hits]
-                observation = self.protocol.result(passages)
-                self._searches += 1
-                self._evidence.saw(self._searches, passages)
-                self._turns.read(observation)
-        elif isinstance(parsed, Malformed) and self.settings.on_malformed == "feedback":
-            truncated = last
-            observation = "" if last else self.protocol.feedback(parsed)
-        terminated = not truncated and not observation
-        self._turn += 1
-        self._format_ok &= turn.format_ok
-        self._transcript += [("policy", turn.text), ("environment", observation)]
-        info = self._info()
-        info.update(
-            cut=turn.cut,
-            action=type(parsed).__name__.lower(),
-            malformed=parsed.reason if isinstance(parsed, Malformed) else None,
-            passages=[p.id for p in passages],
-        )
-        if not (terminated or truncated):
-            return observation, 0.0, False, False, info
-        self._ended = True
-        return "", self._score(parsed, truncated, info), terminated, truncated, info
+        move = self._episode.act(action)
+        step = self._episode.observe(move, run(self._tools, move.calls))
+        if move.calls:
+            self._turns.read(step.observation)
+        return step.observation, step.reward, step.status.terminated, step.status.truncated, step.info
 
     def render(self) -> str | None:  # type: ignore[override]
         """The episode so far as coloured text (`render_mode="ansi"`)."""
-        return render(self._transcript) if self.render_mode == "ansi" else None
-
-    def _score(self, parsed: Action, truncated: bool, info: dict[str, Any]) -> float:
-        """Fill the keys of `info` that only an ended episode has, and return the reward."""
-        answer = parsed.text if isinstance(parsed, Answer) else None
-        golden = self._question.answers
-        outcome = Outcome(
-            answer=answer,
-            em=exact_match(answer, golden) if answer else 0.0,
-            f1=f1(answer, golden) if answer else 0.0,
-            format_ok=self._format_ok and answer is not None,
-            over_length=truncated,
-        )
-        info.update(
-            answer=answer,
-            em=outcome.em,
-            f1=outcome.f1,
-            format_ok=outcome.format_ok,
-            golden_answers=list(golden),
-            gold_found=list(self._evidence.gold_found),
-            evidence=self._evidence.hops,
-            answer_in_context=self._evidence.answer_in_context,
-        )
-        return float(self._reward(outcome))
-
-    def _info(self) -> dict[str, Any]:
-        return {
-            "question_id": self._question.id,
-            "hops": self._question.hops,
-            "turn": self._turn,
-            "searches": self._searches,
-            "corpus": self._corpus,
-            "action": None,
-            "cut": False,
-            "malformed": None,
-            "passages": [],
-            "answer": None,
-            "em": None,
-            "f1": None,
-            "format_ok": None,
-            "golden_answers": None,
-            "gold_found": None,
-            "evidence": None,
-            "answer_in_context": None,
-        }
+        return render(self._episode.transcript) if self.render_mode == "ansi" else None
 
     def _choose_question(self, seed: int | None, options: Mapping[str, Any]) -> Question:
         unknown = set(options) - {"question_id"}
@@ -229,14 +172,13 @@ class ReSearchEnv(gym.Env[str, str]):
         Raises:
             ConfigurationError: the split does not have it.
         """
-        ids = _question_ids(self._questions)
-        if not isinstance(wanted, str) or wanted not in ids:
-            close = difflib.get_close_matches(str(wanted), ids, 1)
+        positions = loading.positions(self._key, self.settings.split, self.settings.hops)
+        if not isinstance(wanted, str) or wanted not in positions:
             raise ConfigurationError(
-                f"question_id={wanted!r} is not among the {len(ids):,} questions of {self.settings.dataset} "
-                f"{self.settings.split}" + (f"; did you mean {close[0]!r}?" if close else "")
+                f"question_id={wanted!r} is not among the {len(positions):,} questions of {self.settings.dataset} "
+                f"{self.settings.split}{names.did_you_mean(str(wanted), positions)}"
             )
-        return self._questions[ids[wanted]]
+        return self._questions[positions[wanted]]
 
 
 def spread(position: int, size: int) -> int:
@@ -250,14 +192,23 @@ def spread(position: int, size: int) -> int:
     return position * stride % size
 
 
-_ids: dict[int, tuple[Sequence[Question], dict[str, int]]] = {}
+def _tools(chosen: tuple[str, ...], context: Context) -> dict[str, Tool]:
+    """The tools by the names under which the policy calls them.
 
-
-def _question_ids(questions: Sequence[Question]) -> dict[str, int]:
-    """Question id -> index, made at first use. The sequence is kept beside it, so that its `id()` stays its own."""
-    if id(questions) not in _ids:
-        _ids[id(questions)] = questions, {question.id: i for i, question in enumerate(questions)}
-    return _ids[id(questions)][1]
+    Raises:
+        ConfigurationError: a name is unknown, a class is no tool, or two tools have one name.
+    """
+    tools: dict[str, Tool] = {}
+    for name in chosen:
+        tool = names.make(TOOLS, "tools", name, ("name", "description", "parameters", "run"), context)
+        if not isinstance(tool, Tool):
+            raise ConfigurationError(f"tools={name!r}: derive the class from research_env.tools.base.Tool")
+        if tool.name in tools:
+            raise ConfigurationError(f"tools={name!r}: there are two tools of the name {tool.name!r}")
+        tools[tool.name] = tool
+    if not tools:
+        raise ConfigurationError("tools=[]: name at least one tool")
+    return tools
 
 
 def _validated(settings: dict[str, Any]) -> Settings:
@@ -267,7 +218,7 @@ def _validated(settings: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ConfigurationError(f"{place}={first['input']!r}: {first['msg']}") from None
+        raise ConfigurationError(f"{place}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}") from None
     except TypeError as error:
         raise ConfigurationError(f"keyword arguments of gym.make must be JSON ({error})") from None
     return validated

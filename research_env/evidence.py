@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from research_env.questions import Question
-from research_env.retrieval import Passage
-from research_env.rewards import normalize_answer
+from research_env.text import normalize_answer
+from research_env.types import Passage, Question
 
 _VERDICTS = ("yes", "no", "noanswer")
 

@@ -56,8 +56,22 @@ def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], *
         ConfigurationError: as `load`; or the call does not take these arguments; or what comes of it lacks a part.
     """
     target = load(table, what, name)
+    check_call(what, name, target, *args, **kwargs)
+    made = target(*args, **kwargs)
+    missing = [part for part in needs if not hasattr(made, part)]
+    if missing:
+        raise ConfigurationError(f"{what}={name!r} makes {type(made).__name__}, which lacks: {', '.join(missing)}")
+    return made
+
+
+def check_call(what: str, name: str, target: Any, *args: Any, **kwargs: Any) -> None:
+    """Check, without calling it, that something can be called with these arguments.
+
+    Raises:
+        ConfigurationError: it is no function or class, or does not take them.
+    """
     if not callable(target):
-        raise ConfigurationError(f"{what}={name!r} is {type(target).__name__}, which cannot be called")
+        raise ConfigurationError(f"{what}={name!r} is of type {type(target).__name__}, which cannot be called")
     try:
         inspect.signature(target).bind(*args, **kwargs)
     except TypeError as error:
@@ -65,8 +79,3 @@ def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], *
         raise ConfigurationError(f"{what}={name!r} cannot be called with ({given}): {error}") from None
     except ValueError:  # a builtin without a signature: the call itself will tell
         pass
-    made = target(*args, **kwargs)
-    missing = [part for part in needs if not hasattr(made, part)]
-    if missing:
-        raise ConfigurationError(f"{what}={name!r} makes {type(made).__name__}, which lacks: {', '.join(missing)}")
-    return made

@@ -6,11 +6,12 @@ from typing import Any
 
 import gymnasium as gym
 
+from research_env.questions.catalogue import DATASETS
+
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
-    "ReSearch-MuSiQue-v0": {"dataset": "musique"},
-    "ReSearch-Synthetic-v0": {"dataset": "synthetic"},
+    f"ReSearch-{entry.title}-v0": {"dataset": name} for name, entry in DATASETS.items()
 }
-"""Id -> keyword arguments of `ReSearchEnv`, all of them JSON."""
+"""Id -> keyword arguments of `ReSearchEnv`, all of them JSON. Every registered data set has one."""
 
 
 def register() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from research_env.text import printable
+
 _STYLES = {"prompt": "bold", "policy": "cyan", "environment": "dim"}
 _TAG = re.compile(r"</?[a-z]{2,10}>")
 
@@ -18,8 +20,7 @@ def render(transcript: Sequence[tuple[str, str]]) -> str:
     text = Text()
     for who, part in transcript:
         # A terminal must not be steered by what a policy or a passage wrote.
-        safe = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in part)
-        piece = Text(safe, style=_STYLES[who])
+        piece = Text(printable(part, keep="\n\t"), style=_STYLES[who])
         piece.highlight_regex(_TAG, "yellow")
         text.append_text(piece)
         if who == "prompt":

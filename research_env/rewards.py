@@ -5,21 +5,14 @@ EM and F1 follow the official evaluation scripts of SQuAD and HotpotQA to the le
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_ARTICLE = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+from research_env.text import normalize_answer
+
 _VERDICTS = frozenset({"yes", "no", "noanswer"})
-
-
-def normalize_answer(text: str) -> str:
-    """Lower case, no ASCII punctuation, no articles, single spaces: `"The U.S.  Navy"` -> `"us navy"`."""
-    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, golden_answers: Sequence[str]) -> float:
@@ -98,9 +91,19 @@ def research(outcome: Outcome) -> float:
     return outcome.f1 if outcome.f1 > 0 else 0.1
 
 
-REWARDS: dict[str, Callable[[Outcome], float]] = {
-    "em": lambda outcome: outcome.em,
-    "f1": lambda outcome: outcome.f1,
-    "research": research,
+def em(outcome: Outcome) -> float:
+    """Exact match."""
+    return outcome.em
+
+
+def f1_reward(outcome: Outcome) -> float:
+    """F1, whatever the form."""
+    return outcome.f1
+
+
+REWARDS: dict[str, str] = {
+    "em": "research_env.rewards:em",
+    "f1": "research_env.rewards:f1_reward",
+    "research": "research_env.rewards:research",
 }
-"""Reward name -> its function of an ended episode."""
+"""Reward name -> `module:function` of an `Outcome`, the end of an episode, to a number."""

@@ -11,17 +11,23 @@ from typing import Any
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
-STOP_WORDS = frozenset(
-    """
+_SNOWBALL = """
     i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it
     its itself they them their theirs themselves what which who whom whose this that these those am is are was were be
     been being have has had having do does did doing would should could ought a an the and but if or because as until
     while of at by for with about against between into through during before after above below to from up down in out
     on off over under again further then once here there when where why how all any both each few more most other some
     such no nor not only own same so than too very
-    """.split()
-)
+"""
+STOP_WORDS = frozenset(_SNOWBALL.split())
 """The stop words of Snowball's English stemmer, without its contractions, and "whose"."""
+
+_FUNCTION_WORDS = """
+    a an and are by did do does for from has have in is of on that the to was were what when where which who whom whose
+    how with
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""A shorter list: what the random agent takes for no content word of a question. Policies are made from its turns."""
 
 
 def normalize_answer(text: str) -> str:

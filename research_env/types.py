@@ -1,4 +1,4 @@
-"""The values that move through the gym: passages, questions, calls of tools, and the steps of an episode. All frozen."""
+"""The values that move through the gym: passages, questions, calls of tools, steps of an episode. All frozen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Corpus:
     name: str
     passages: int
     hash: str | None
-    """Hash of the content; for the pool of a data set, of the files it comes from; None where a server does not tell."""
+    """Hash of the content; for a data set's pool, of the files it comes from; None where a server does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

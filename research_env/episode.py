@@ -1,0 +1,298 @@
+"""One episode as a state machine: no gymnasium and no retrieval in it, so anything can step it.
+
+    prompt = episode.begin(question)
+    while episode.status is Status.RUNNING:
+        move = episode.act(turn)                              # parses and judges the turn; changes nothing
+        step = episode.observe(move, run(tools, move.calls))  # commits; raises an outage and then changes nothing
+
+`ReSearchEnv.step` is these two lines. Whoever steps many episodes runs the calls of all their moves together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from research_env.errors import ConfigurationError
+from research_env.evidence import Evidence
+from research_env.protocols.base import Action, ActionProtocol, Answer, Calls, Malformed, ParsedTurn
+from research_env.rewards import Outcome, exact_match, f1
+from research_env.tools.base import Tool
+from research_env.types import Call, Passage, Question, Result, Status, Step
+
+
+class Info(TypedDict):
+    """What is reported beside every text. The keys are the same at every step; those with † are None until the end."""
+
+    question_id: str
+    hops: int
+    turn: int
+    """Turns taken."""
+    searches: int
+    """Searches made."""
+    corpus: Mapping[str, Any]
+    """`name`, `passages` and `hash` of what is searched."""
+    status: str
+    """`research_env.types.Status`."""
+    action: str | None
+    """What the turn was: the name of the tool that it called, `"answer"` or `"malformed"`; None after `reset`."""
+    cut: bool
+    """Whether text after the turn's action was dropped."""
+    malformed: str | None
+    """Why the turn was malformed."""
+    passages: list[str]
+    """Ids of the passages that this turn brought, best first."""
+    messages: list[dict[str, Any]]
+    """The same as the texts, for those who speak in chats: what is new, as `role`, `content` and `tool_calls`."""
+    reward_parts: dict[str, float]
+    """The reward of this step as `turn` (what the turn itself earned or cost) and `outcome` (what the answer did)."""
+    answer: str | None
+    """† The parsed answer; None also where there was none."""
+    em: float | None
+    """† Exact match."""
+    f1: float | None
+    """† F1."""
+    format_ok: bool | None
+    """† Whether every turn had exactly the protocol's form, and the last one answered."""
+    golden_answers: list[str] | None
+    """†"""
+    gold_found: list[str] | None
+    """† Ids of the gold passages that were retrieved."""
+    evidence: list[dict[str, Any]] | None
+    """† For each hop `question`, `answer`, `passage_id` and `found_at`, the number of the search that brought it."""
+    answer_in_context: bool | None
+    """† Whether a golden answer stood in a retrieved passage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What bounds an episode."""
+
+    max_searches: int
+    max_turns: int
+    feedback: bool
+    """Whether a malformed turn gets a corrective line; otherwise it ends the episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A turn that was parsed and judged, and not yet carried out. Nothing has changed by it."""
+
+    turn: ParsedTurn
+    action: Action
+    """The turn's action; `Malformed` where every call of it is bad."""
+    calls: tuple[Call, ...]
+    """The calls to run, in order. None are to be run where the turn exceeds a budget."""
+    refused: tuple[Result, ...]
+    """The bad calls of a turn that has good ones too. The policy is told what is wrong in their place."""
+    status: Status
+    """What the episode will be once the move is observed."""
+    number: int
+    """The turn it is for, from 0."""
+
+
+class Episode:
+    """One episode at a time; `begin` starts the next."""
+
+    def __init__(
+        self,
+        protocol: ActionProtocol,
+        tools: Mapping[str, Tool],
+        rules: Rules,
+        reward: Callable[[Outcome], float],
+        instructions: str,
+        corpus: Mapping[str, Any],
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            protocol: Parses turns and renders results.
+            tools: Name -> tool; their schemas judge calls. They are not run here.
+            rules: Budgets.
+            reward: The reward of an episode that has ended.
+            instructions: Prompt template with `{question}` in it.
+            corpus: What is searched, for `info`.
+
+        Raises:
+            ConfigurationError: `{question}` does not stand in the instructions exactly once.
+        """
+        if instructions.count("{question}") != 1:
+            raise ConfigurationError(f"instructions={instructions!r}: write {{question}} in it, exactly once")
+        self._before, self._after = instructions.split("{question}")
+        self._protocol, self._tools, self._rules, self._reward = protocol, tools, rules, reward
+        self._corpus = corpus
+        self.status = Status.ANSWERED  # nothing is running yet
+
+    def begin(self, question: Question) -> str:
+        """Start an episode on a question and return the prompt; `info` is there in `self.info`."""
+        self._question = question
+        self._evidence = Evidence(question)
+        self._turn = self._searches = 0
+        self._format_ok = True
+        self.status = Status.RUNNING
+        self.asked = self._protocol.neutralise(question.text)
+        """The question as the policy reads it."""
+        prompt = self._before + self.asked + self._after
+        self.transcript = [("prompt", prompt)]
+        """`(who, text)`; who is `prompt`, `policy` or `environment`."""
+        self.info = self._info([{"role": "user", "content": prompt}])
+        return prompt
+
+    def act(self, text: str) -> Move:
+        """Parse and judge one turn of the policy. Any `str` is legal. Nothing changes."""
+        turn = self._protocol.parse(text)
+        action = turn.action
+        last = self._turn + 1 >= self._rules.max_turns
+        calls: tuple[Call, ...] = ()
+        refused: tuple[Result, ...] = ()
+        if isinstance(action, Calls):
+            calls, refused = self._judge(action.calls)
+            if not calls:
+                action, refused = Malformed(refused[0].text), ()
+        if isinstance(action, Answer):
+            status = Status.ANSWERED
+        elif isinstance(action, Malformed) and not self._rules.feedback:
+            status = Status.MALFORMED
+        elif last:
+            status, calls = Status.OUT_OF_TURNS, ()
+        elif self._searches + self._count(calls) > self._rules.max_searches:
+            status, calls = Status.OUT_OF_SEARCHES, ()
+        else:
+            status = Status.RUNNING
+        return Move(turn, action, calls, refused, status, self._turn)
+
+    def observe(self, move: Move, results: Sequence[Result]) -> Step:
+        """Carry out a move with what its calls brought.
+
+        Args:
+            move: What `act` returned for this turn.
+            results: One for each of `move.calls`, in order.
+
+        Raises:
+            Exception: the first `error` among the results. Nothing has changed: the calls of the same move can be run
+                again.
+            ValueError: the move was made for another turn, or results are missing.
+        """
+        if move.number != self._turn or self.status is not Status.RUNNING or len(results) != len(move.calls):
+            raise ValueError(f"turn {self._turn} cannot take a move for turn {move.number} with {len(results)} results")
+        for result in results:
+            if result.error is not None:
+                raise result.error
+        passages: list[Passage] = []
+        observation = ""
+        said: list[dict[str, Any]] = []
+        # Text first, state after: a protocol that fails leaves the episode as it was.
+        if move.status is Status.RUNNING and isinstance(move.action, Calls):
+            observation = self._tell(move, results, said)
+            for result in results:
+                self._searches += self._tools[result.call.tool].is_search
+                if result.passages is not None:
+                    self._evidence.saw(self._searches, result.passages)
+                    passages += result.passages
+        elif move.status is Status.RUNNING and isinstance(move.action, Malformed):
+            observation = self._protocol.feedback(move.action)
+            said.append({"role": "user", "content": observation})
+        self._turn += 1
+        self._format_ok &= move.turn.format_ok
+        self.status = move.status
+        self.transcript += [("policy", move.turn.text), ("environment", observation)]
+        self.info = info = self._info([_message(move), *said])
+        info["cut"] = move.turn.cut
+        info["passages"] = [passage.id for passage in passages]
+        if isinstance(move.action, Malformed):
+            info["action"], info["malformed"] = "malformed", move.action.reason
+        else:
+            info["action"] = move.action.calls[0].tool if isinstance(move.action, Calls) else "answer"
+        reward = 0.0 if move.status is Status.RUNNING else self._score(move.action, info)
+        return Step(observation, reward, move.status, info)
+
+    def _judge(self, calls: Sequence[Call]) -> tuple[tuple[Call, ...], tuple[Result, ...]]:
+        """The good calls, and for each bad one what is wrong with it."""
+        good, bad = [], []
+        for call in calls:
+            tool = self._tools.get(call.tool)
+            fault = call.fault or (
+                f"there is no such tool; there are: {', '.join(self._tools)}"
+                if tool is None
+                else tool.fault(call.arguments)
+            )
+            if fault:
+                bad.append(Result(call, text=fault))
+            else:
+                good.append(call)
+        return tuple(good), tuple(bad)
+
+    def _count(self, calls: Sequence[Call]) -> int:
+        return sum(self._tools[call.tool].is_search for call in calls)
+
+    def _tell(self, move: Move, results: Sequence[Result], said: list[dict[str, Any]]) -> str:
+        """The observation after calls; the same goes into `said` as one message for each call."""
+        if move.refused:  # back into the order in which the policy wrote the calls
+            everything = {id(result.call): result for result in (*results, *move.refused)}
+            assert isinstance(move.turn.action, Calls)
+            results = [everything[id(call)] for call in move.turn.action.calls]
+        contents = []
+        for result in results:
+            content = self._protocol.content(result)
+            contents.append(content)
+            call = result.call
+            said.append({"role": "tool", "name": call.tool, "tool_call_id": call.id, "content": content})
+        return self._protocol.observation(contents)
+
+    def _score(self, action: Action, info: Info) -> float:
+        """Fill the keys of `info` that only an ended episode has, and return the reward."""
+        # The answer comes from the parsed turn alone: passages may hold anything, tags and boxes included.
+        answer = action.text if isinstance(action, Answer) else None
+        golden = self._question.answers
+        outcome = Outcome(
+            answer=answer,
+            em=exact_match(answer, golden) if answer else 0.0,
+            f1=f1(answer, golden) if answer else 0.0,
+            format_ok=self._format_ok and answer is not None,
+            over_length=self.status.truncated,
+        )
+        info["answer"] = answer
+        info["em"], info["f1"], info["format_ok"] = outcome.em, outcome.f1, outcome.format_ok
+        info["golden_answers"] = list(golden)
+        info["gold_found"] = list(self._evidence.gold_found)
+        info["evidence"] = self._evidence.hops
+        info["answer_in_context"] = self._evidence.answer_in_context
+        reward = float(self._reward(outcome))
+        info["reward_parts"]["outcome"] = reward
+        return reward
+
+    def _info(self, messages: list[dict[str, Any]]) -> Info:
+        return {
+            "question_id": self._question.id,
+            "hops": self._question.hops,
+            "turn": self._turn,
+            "searches": self._searches,
+            "corpus": self._corpus,
+            "status": self.status.value,
+            "action": None,
+            "cut": False,
+            "malformed": None,
+            "passages": [],
+            "messages": messages,
+            "reward_parts": {"turn": 0.0, "outcome": 0.0},
+            "answer": None,
+            "em": None,
+            "f1": None,
+            "format_ok": None,
+            "golden_answers": None,
+            "gold_found": None,
+            "evidence": None,
+            "answer_in_context": None,
+        }
+
+
+def _message(move: Move) -> dict[str, Any]:
+    """The policy's turn as a message of a chat."""
+    message: dict[str, Any] = {"role": "assistant", "content": move.turn.text}
+    if isinstance(move.action, Calls):
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.tool, "arguments": dict(call.arguments)}}
+            for call in move.action.calls
+        ]
+    return message

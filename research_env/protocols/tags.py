@@ -1,0 +1,40 @@
+"""Tags of any protocol: find them in a turn of the policy, and take them out of untrusted text.
+
+Everything here is one or a few forward scans, so that no text, however hostile, takes more than linear time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+class Tags:
+    """A set of tag names, e.g. `Tags(["think", "search", "result", "answer"])`. Stateless."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        # A `<` that opens something which reads as one of the tags, to its `>` if it has one. Between `<` and the name
+        # anything that is no word counts as filling ("</ search>", "<!SEARCH x=1>"). The possessive quantifiers keep it
+        # linear; ‹ and › are excluded so that neutralised text stays as it is when it is neutralised again.
+        either = "|".join(map(re.escape, names))
+        self._tag = re.compile(rf"<([^\w<>‹›]*+(?:{either})\b[^<>]*+)(>?)", re.IGNORECASE)
+
+    def neutralise(self, text: str) -> str:
+        """`text` in which `<` and `>` of whatever reads as one of the tags have become `‹` and `›`.
+
+        Covers any case, inner white space, attributes and tags left open; idempotent.
+        """
+        return self._tag.sub(_with_quotes, text) if "<" in text else text
+
+
+def first(text: str, tags: Sequence[str]) -> tuple[str | None, int]:
+    """The tag that comes first in a text and its position; `(None, -1)` where there is none."""
+    found = [(position, tag) for tag in tags if (position := text.find(tag)) >= 0]
+    if not found:
+        return None, -1
+    position, tag = min(found)
+    return tag, position
+
+
+def _with_quotes(tag: re.Match[str]) -> str:
+    return f"‹{tag[1]}{'›' if tag[2] else ''}"

@@ -1,0 +1,103 @@
+"""What a tool is, and how the calls of many episodes are run together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from research_env.errors import ConfigurationError
+from research_env.types import Call, Hit, Result
+
+
+class Searcher(Protocol):
+    """What finds passages; `research_env.retrieval.gateway` has the one that is used."""
+
+    def outcomes(self, queries: Sequence[str], top_k: int) -> list[list[Hit] | Exception]:
+        """For each query its hits, best first, or the reason why there is no answer now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a tool may use of its environment."""
+
+    searcher: Callable[[], Searcher]
+    """Opens what searches the environment's corpus, at the first call; later calls are cheap."""
+    top_k: int
+    """Passages that a search returns."""
+
+
+class Tool:
+    """Base of every tool. Thread-safe: one tool serves many episodes at once."""
+
+    name: ClassVar[str]
+    """How the policy calls it: lower-case letters, digits and `_`."""
+    description: ClassVar[str]
+    """One sentence for the policy."""
+    parameters: ClassVar[Mapping[str, Any]]
+    """JSON schema of the arguments, e.g. `{"properties": {"query": {"type": "string"}}, "required": ["query"]}`."""
+    is_search: ClassVar[bool] = False
+    """Whether a call counts as a search: in `info["searches"]`, and against `max_searches`."""
+
+    def __init__(self, context: Context) -> None:
+        """Keep the context."""
+        self.context = context
+
+    @property
+    def required(self) -> list[str]:
+        """Names of the arguments that every call must have."""
+        return list(self.parameters.get("required", ()))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The tool as chat templates and model servers take it."""
+        parameters = {"type": "object", **self.parameters}
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": parameters},
+        }
+
+    def fault(self, arguments: Mapping[str, Any]) -> str:
+        """Why a call with these arguments cannot be run, as one clause for the policy; empty where it can."""
+        known = self.parameters.get("properties", {})
+        for name in self.required:
+            if name not in arguments:
+                return f"{self.name} needs the argument {name}"
+        for name, value in arguments.items():
+            if name not in known:
+                return f"{self.name} has no such argument; it takes {', '.join(known)}"
+            if known[name].get("type") == "string" and not isinstance(value, str):
+                return f"{self.name} takes a string as {name}"
+        return ""
+
+    def run(self, calls: Sequence[Call]) -> list[Result]:
+        """Run calls of this tool, of one episode or of many, and return a result for each, in order.
+
+        What the tool itself does not find is text. What cannot be carried out now is the `error` of that one call.
+        """
+        raise NotImplementedError
+
+
+def run(tools: Mapping[str, Tool], calls: Sequence[Call]) -> list[Result]:
+    """Run calls, those of each tool together, and return a result for each, in order. Never raises."""
+    if not calls:
+        return []
+    if all(call.tool == calls[0].tool for call in calls):
+        return _run_one(tools[calls[0].tool], calls)
+    results: dict[int, Result] = {}
+    for name in dict.fromkeys(call.tool for call in calls):
+        places = [place for place, call in enumerate(calls) if call.tool == name]
+        results |= zip(places, _run_one(tools[name], [calls[place] for place in places]), strict=True)
+    return [results[place] for place in range(len(calls))]
+
+
+def _run_one(tool: Tool, calls: Sequence[Call]) -> list[Result]:
+    try:
+        results = tool.run(calls)
+        if len(results) != len(calls):
+            raise ConfigurationError(f"tool {tool.name!r} returned {len(results)} results for {len(calls)} calls")
+    # One tool's failure must not lose what the other tools of the same turn, or other episodes, were told.
+    except Exception as error:
+        return [Result(call, error=error) for call in calls]
+    return results

@@ -1,0 +1,32 @@
+"""`search`: passages of the environment's corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from research_env.tools.base import Tool
+from research_env.types import Call, Result
+
+
+class Search(Tool):
+    """Looks up one query a call; the queries of all calls go to the retriever together."""
+
+    name = "search"
+    description = "Finds passages of an encyclopedia."
+    parameters: ClassVar[Mapping[str, Any]] = {
+        "properties": {"query": {"type": "string", "description": "What to look for."}},
+        "required": ["query"],
+    }
+    is_search = True
+
+    def run(self, calls: Sequence[Call]) -> list[Result]:
+        """See `Tool.run`; a query that finds nothing has no passages, and a failed one an error."""
+        queries = [call.arguments["query"] for call in calls]
+        found = self.context.searcher().outcomes(queries, self.context.top_k)
+        return [
+            Result(call, error=hits)
+            if isinstance(hits, Exception)
+            else Result(call, passages=tuple([hit.passage for hit in hits]))
+            for call, hits in zip(calls, found, strict=True)
+        ]
