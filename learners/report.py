@@ -61,15 +61,17 @@ class Reporter:
         with self._history.open("a") as file:
             file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
 
-    def history(self, before: int | None = None) -> list[dict[str, float]]:
-        """All recorded steps, those from `before` on forgotten (also on disk): a resumed run plays them again."""
+    def history(self) -> list[dict[str, float]]:
+        """All recorded steps."""
         if not self._history.exists():
             return []
-        rows = [json.loads(line) for line in self._history.read_text().splitlines() if line.endswith("}")]
-        if before is not None:
-            rows = [row for row in rows if row["step"] < before]
-            self._history.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return rows
+        # A kill in the middle of a write leaves a last line without its end.
+        return [json.loads(line) for line in self._history.read_text().splitlines() if line.endswith("}")]
+
+    def forget_from(self, step: int) -> None:
+        """Take the record of `step` and of all later ones off the disk: a resumed run plays them again."""
+        rows = [row for row in self.history() if row["step"] < step]
+        self._history.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def restart(self) -> None:
         """Forget what a run that never reached its first checkpoint left here."""
@@ -82,7 +84,7 @@ class Reporter:
             for t in trajectories:
                 row = {
                     "phase": phase, "seed": t.seed, "reward": t.reward, "status": t.status, "tokens": len(t.ids),
-                    "sampled": int(t.mask.sum()), "versions": t.versions, "info": t.info, "text": t.text,
+                    "sampled": int(t.mask.sum()), "versions": t.versions, "info": dict(t.info), "text": t.text,
                 }  # fmt: skip
                 file.write(json.dumps(row) + "\n")
 

@@ -1,10 +1,8 @@
-"""The policy in training: log-probabilities, loss, step. Sharded over trainers by FSDP2 where there are several."""
+"""The policy in training: scores, loss, step. Sharded over trainers by FSDP2 where there are several."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import AutoTokenizer
 
+from learners import checkpoint, names
+from learners.algorithms import ALGORITHMS
+from learners.algorithms.base import Algorithm
 from learners.config import Config
-from learners.objectives import ALGORITHMS, k3
 from learners.packed_model import load_model, token_logprobs
-from learners.types import Batch
+from learners.types import Batch, TokenInputs
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -32,7 +32,7 @@ class Trainer:
     """One rank of the trainer. Every method is called on every rank, with the rank's own batches."""
 
     def __init__(self, config: Config, model: str, rank: int = 0) -> None:
-        """Load the policy, and where `config.kl` asks for one the reference policy, from `model`.
+        """Load the policy, and where the algorithm or one of its terms needs it the reference policy, from `model`.
 
         The policy's weights are float32 whatever `trainer.dtype` says, which is the precision of its arithmetic: a
         step of 1e-6 is lost in a bfloat16 weight. The reference is never updated and is kept in `trainer.dtype`.
@@ -43,13 +43,15 @@ class Trainer:
         torch.manual_seed(config.seed)
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
+        # By name, because this may be another process than the loop's, which imports the algorithm's module itself.
+        self._algorithm: Algorithm = names.load(ALGORITHMS, "--algorithm", config.algorithm)(config.objective)
+        self._terms = self._algorithm.terms()
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.policy = self._shard(load_model(model, torch.float32, settings.device), dtype)
         self.policy.train()
         self.reference = None
-        if config.kl > 0:
+        if "reference" in self._algorithm.needs.union(*(term.needs for term in self._terms)):
             self.reference = self._shard(load_model(model, dtype, settings.device), dtype).eval().requires_grad_(False)
-        self._loss = ALGORITHMS[config.algorithm].loss
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
         )
@@ -70,44 +72,83 @@ class Trainer:
         with torch.autocast(settings.device, getattr(torch, settings.dtype), enabled=alone):
             return token_logprobs(model, batch, self.config.temperature)
 
-    def step(self, batches: Sequence[Batch], tokens: int, learning_rate: float, kl: float) -> dict[str, float]:
+    @torch.no_grad()
+    def score(self, batches: Sequence[Batch], wanted: frozenset[str]) -> list[dict[str, np.ndarray]]:
+        """Log-probabilities of the tokens of batches, before anything is learned from them.
+
+        Args:
+            batches: As many on every rank.
+            wanted: `old` (the policy as it is now), `reference`, or both.
+
+        Returns:
+            For each batch, name -> `[T]` float32 nats, 0.0 where the mask is False.
+        """
+        models = {"old": self.policy, "reference": self.reference}
+        found = []
+        for batch in batches:
+            columns = {}
+            for name in sorted(wanted):
+                column = np.zeros(len(batch.ids), np.float32)
+                column[batch.mask] = self._logprobs(models[name], batch).float().cpu().numpy()
+                columns[name] = column
+            found.append(columns)
+        return found
+
+    def step(
+        self, batches: Sequence[Batch], learning_rate: float, coefficients: Mapping[str, float]
+    ) -> dict[str, float]:
         """One optimiser step over the rank's batches.
 
         Args:
             batches: As many on every rank (an empty share is a batch whose mask is all False).
-            tokens: Trained tokens of the global batch: the loss is their mean.
             learning_rate: Of this step.
-            kl: Coefficient of the KL term.
+            coefficients: Name -> coefficient of each of the algorithm's terms.
 
         Returns:
-            This rank's part of the means over the global batch (`loss`, `kl`, `clipped`, `ratio_gap`: mean
-            |log ratio|, `entropy_estimate`, nats), and `gradient_norm`.
+            This rank's part of sums over the tokens of the global batch, weighted by their shares, so of means where
+            the shares add up to 1: `loss`, `ratio_gap` (|log ratio| to the behaviour policy, nats),
+            `entropy_estimate` (nats), one of the name of each term, and the loss's own metrics; and `gradient_norm`.
         """
-        sums = torch.zeros(5, dtype=torch.float64)
+        sums: dict[str, Tensor] = {}
         for batch in batches:
-            logprobs = self._logprobs(self.policy, batch)
-            behaviour, advantages, weights = (
-                torch.tensor(values[batch.mask], device=logprobs.device)
-                for values in (batch.logprobs, batch.advantages, batch.weights)
-            )
-            shares = weights / tokens
-            loss, clipped = self._loss(logprobs, behaviour, advantages, self.config.clip)
-            divergence = torch.zeros_like(logprobs)
-            if self.reference is not None:
-                with torch.no_grad():
-                    reference = self._logprobs(self.reference, batch)
-                divergence = k3(logprobs, reference)
-            total = (shares * (loss + kl * divergence)).sum()
-            # FSDP takes the mean over ranks; the global mean over tokens is their sum.
+            tokens, shares = self._inputs(batch)
+            loss = self._algorithm.loss(tokens)
+            terms = {term.name: term.value(tokens) for term in self._terms}
+            per_token = loss.per_token
+            for name, value in terms.items():
+                per_token = per_token + coefficients[name] * value
+            total = (shares * per_token).sum()
+            # FSDP takes the mean over ranks; the objective is their sum.
             (total * self.config.trainer.count).backward()
-            sums += _sums(total, *(shares * v for v in (divergence, clipped, (logprobs - behaviour).abs(), -logprobs)))
+            gap = (tokens.logprobs - tokens.behaviour).abs()
+            told = {**terms, **loss.metrics, "ratio_gap": gap, "entropy_estimate": -tokens.logprobs}
+            parts = {"loss": total} | {name: (shares * value).sum() for name, value in told.items()}
+            for name, part in parts.items():
+                sums[name] = sums.get(name, 0.0) + part.detach().double().cpu()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.trainer.gradient_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        names = ("loss", "kl", "clipped", "ratio_gap", "entropy_estimate")
-        return dict(zip(names, sums.tolist(), strict=True)) | {"gradient_norm": float(_local(norm))}
+        return {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(_local(norm))}
+
+    def _inputs(self, batch: Batch) -> tuple[TokenInputs, Tensor]:
+        """The trained tokens of a batch, and their shares `[N]`."""
+        logprobs = self._logprobs(self.policy, batch)
+        sequence = np.repeat(np.arange(len(batch.lengths)), batch.lengths)
+
+        def column(values: np.ndarray) -> Tensor:
+            return torch.tensor(values[batch.mask], device=logprobs.device)
+
+        tokens = TokenInputs(
+            logprobs=logprobs,
+            behaviour=column(batch.logprobs),
+            advantages=column(batch.advantages),
+            sequence=column(sequence),
+            turn=column(batch.turns),
+            **{name: column(values) for name, values in batch.columns.items()},
+        )
+        return tokens, column(batch.shares)
 
     @torch.no_grad()
     def logprobs(self, batch: Batch) -> np.ndarray:
@@ -119,50 +160,38 @@ class Trainer:
         state: Any = get_model_state_dict(self.policy, options=_WHOLE)
         if self.rank:
             return {}
+        # A tied head is the embedding itself: sent twice, it would be twice the bytes.
         tied = getattr(self.policy.config, "tie_word_embeddings", False)
         # NumPy has no bfloat16, so other precisions travel as float32 and are cast where they arrive.
         return {name: t.float().numpy() for name, t in state.items() if not (tied and name == "lm_head.weight")}
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Write a checkpoint that replaces the one in `folder` only once it is whole."""
+        # Every rank must take part in these two, or the others wait for ever.
         weights = get_model_state_dict(self.policy, options=_WHOLE)
         optimizer = get_optimizer_state_dict(self.policy, self.optimizer, options=_WHOLE)
         if self.rank:
             return
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        self.policy.save_pretrained(partial, state_dict=weights)
-        self.tokenizer.save_pretrained(partial)
-        random = {"torch": torch.get_rng_state()}
-        torch.save({"optimizer": optimizer, "random": random}, partial / "training.pt")
-        (partial / "state.json").write_text(json.dumps(state))
-        replace_folder(partial, folder)
+
+        def fill(partial: Path) -> None:
+            self.policy.save_pretrained(partial, state_dict=weights)
+            self.tokenizer.save_pretrained(partial)
+            torch.save({"optimizer": optimizer, "random": {"torch": torch.get_rng_state()}}, partial / "training.pt")
+
+        checkpoint.write(folder, state, fill)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint written by `save`."""
         from safetensors.torch import load_file
 
         weights: Any = {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
+        # Not strict, because a tied head is not in the file.
         set_model_state_dict(self.policy, weights, options=StateDictOptions(full_state_dict=True, strict=False))
         saved = torch.load(folder / "training.pt", weights_only=True)
         set_optimizer_state_dict(
             self.policy, self.optimizer, saved["optimizer"], options=StateDictOptions(full_state_dict=True)
         )
         torch.set_rng_state(saved["random"]["torch"])
-
-
-def replace_folder(partial: Path, folder: Path) -> None:
-    """Put `partial` in the place of `folder`, so that a kill at any moment leaves one whole folder to resume from."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sums(*values: Tensor) -> Tensor:
-    return torch.stack([value.detach().sum().double().cpu() for value in values])
 
 
 def _local(value: Any) -> Tensor:

