@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from learners.tiny import TinyConfig, make_model, make_tokenizer, save
-from learners.types import Trajectory
+from learners.tiny.config import TinyConfig
+from learners.tiny.model import make_model, make_tokenizer, save
+from learners.types import Status, Trajectory, Turn
 
 TEXTS = [
     f"Who founded the guild of {name}? <think> I look for {name}. </think> <search> {name} </search> <result> {name} "
@@ -55,15 +56,22 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_trajectory() -> MakeTrajectory:
-    """Makes a trajectory of random ids; `turns` says which spans were sampled, e.g. `[(2, 5)]` for ids 2, 3 and 4."""
+    """Makes a trajectory of random ids; `turns` says which spans were sampled, e.g. `[(2, 5)]` for ids 2, 3 and 4.
 
-    def make(length: int, turns: list[tuple[int, int]], reward: float = 0.0, seed: int = 0) -> Trajectory:
+    The last turn has the reward.
+    """
+
+    def make(
+        length: int, turns: list[tuple[int, int]], reward: float = 0.0, seed: int = 0, group: int = 0
+    ) -> Trajectory:
         rng = np.random.default_rng([seed, length])
         mask = np.zeros(length, bool)
         for start, end in turns:
             mask[start:end] = True
         logprobs = np.where(mask, rng.uniform(-4, -1, length), 0.0).astype(np.float32)
         ids = rng.integers(1, 400, length, dtype=np.int32)
-        return Trajectory(ids, mask, logprobs, reward, "terminated", seed, (0,) * len(turns))
+        rewards = [0.0] * (len(turns) - 1) + [reward]
+        spans = tuple(Turn(start, end, r, (0,)) for (start, end), r in zip(turns, rewards, strict=False))
+        return Trajectory(ids, mask, logprobs, spans, Status.TERMINATED, seed, group)
 
     return make

@@ -14,43 +14,50 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from learners import environment, seeds
 from learners.environment import EnvironmentFault
+from learners.renderers.plain import PlainRenderer
 from learners.rollout import Limits, Rollout, Worker
-from learners.types import Completion, Sampling, Trajectory
+from learners.types import Completion, Play, Sampling, Trajectory
 
 ENV = "Doors-v0"
 ROOMY = Limits(length=200, turn=30)
 
 
 class Doors(gym.Env[str, str]):
-    """Behind door `seed` lies the word `gold<seed>`: "look" tells it, saying it wins 1.0, a third look truncates."""
+    """Behind door `seed` lies the word `gold<seed>`: "look" tells it, saying it wins 1.0, a third look truncates.
+
+    A look costs `cost`. Every step fills the same `info`, as some environments do.
+    """
 
     metadata: dict[str, Any] = {"render_modes": [], "stop": ["look."]}
     outages: ClassVar[Counter[tuple[str, int]]] = Counter()
     """`(where, seed)` -> times that it still fails there."""
     made: ClassVar[int] = 0
 
-    def __init__(self, greeting: str = "door", render_mode: str | None = None) -> None:
+    def __init__(self, greeting: str = "door", cost: float = 0.0, render_mode: str | None = None) -> None:
         self.observation_space = self.action_space = gym.spaces.Text(9_999, min_length=0, charset=string.printable)
-        self.greeting, self.render_mode = greeting, render_mode
+        self.greeting, self.cost, self.render_mode = greeting, cost, render_mode
+        self.info: dict[str, Any] = {}
         Doors.made += 1
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         self.seed, self.looks = seed or 0, 0
         self.fail("reset")
-        return f"{self.greeting} {seed}:", {"searches": 0, "hops": self.seed % 2}
+        self.info.clear()
+        self.info |= {"searches": 0, "hops": self.seed % 2}
+        return f"{self.greeting} {seed}:", self.info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         self.fail("step")
         if action.endswith("look."):
             self.looks += 1
-            info = {"searches": self.looks, "hops": self.seed % 2}
-            if self.looks == 3:
-                return "", 0.0, False, True, info
-            return f" gold{self.seed} ", 0.0, False, False, info
-        won = f"gold{self.seed}" in action
-        return "", float(won), True, False, {"searches": self.looks, "hops": self.seed % 2, "said": action}
+            said = "" if self.looks == 3 else f" gold{self.seed} "
+            self.info |= {"searches": self.looks, "messages": [{"role": "user", "content": said}]}
+            return said, -self.cost, False, self.looks == 3, self.info
+        self.info |= {"said": action, "messages": []}
+        return "", float(f"gold{self.seed}" in action), True, False, self.info
 
     def fail(self, where: str) -> None:
         if Doors.outages[where, self.seed] > 0:
@@ -101,13 +108,24 @@ def doors() -> Iterator[None]:
     del gym.registry[ENV]
 
 
+def plays(numbers: Sequence[int]) -> list[Play]:
+    """A play for each reset seed; those of one seed are a group."""
+    return [Play(seed, group=seed, sampling_seed=5 + 1_000 * at) for at, seed in enumerate(numbers)]
+
+
+def worker(engine: Script, limits: Limits = ROOMY, **settings: Any) -> Worker:
+    def make_env(kwargs: dict[str, Any]) -> gym.Env[str, str]:
+        return environment.make(ENV, kwargs)
+
+    return Worker(engine, PlainRenderer(engine.tokenizer), make_env, limits, **{"concurrency": 64} | settings)
+
+
 def play(
-    engine: Script, seeds: Sequence[int], limits: Limits = ROOMY, temperature: float = 1.0,
+    engine: Script, numbers: Sequence[int], limits: Limits = ROOMY, temperature: float = 1.0,
     env_kwargs: Mapping[str, Any] | None = None, **settings: Any,
 ) -> Rollout:  # fmt: skip
     async def collect() -> Rollout:
-        worker = Worker(engine, engine.tokenizer, ENV, limits, **{"concurrency": 64} | settings)
-        return await worker.collect(seeds, env_kwargs or {}, temperature, sampling_seed=5)
+        return await worker(engine, limits, **settings).collect(plays(numbers), env_kwargs or {}, temperature)
 
     return asyncio.run(asyncio.wait_for(collect(), 60))
 
@@ -133,14 +151,27 @@ def test_an_episode_becomes_a_trajectory(tokenizer: Any) -> None:
     assert set(trajectory.logprobs[trajectory.mask].tolist()) == {-0.5}
     assert not trajectory.logprobs[~trajectory.mask].any()
     assert (trajectory.reward, trajectory.status, trajectory.seed) == (1.0, "terminated", 4)
+    assert trajectory.group == 4
     assert trajectory.versions == (7, 7)
     assert trajectory.info == {"searches": 1, "hops": 0, "said": " it is gold4"}
 
 
+def test_a_turn_keeps_what_the_environment_gave_for_it(tokenizer: Any) -> None:
+    """Its span, its reward, its weights' version, and `info` as it was then, without the messages."""
+    (trajectory,) = play(Script(tokenizer, careful), [4], env_kwargs={"cost": 0.25}).trajectories
+    first, second = trajectory.turns
+    assert [tokenizer.decode(trajectory.ids[t.start : t.stop]) for t in (first, second)] == [" I look.", " it is gold4"]
+    assert (first.reward, first.versions, first.info) == (-0.25, (7,), {"searches": 1, "hops": 0})
+    assert (second.reward, second.info) == (1.0, {"searches": 1, "hops": 0, "said": " it is gold4"})
+    assert trajectory.reward == 0.75
+    assert trajectory.info is second.info
+
+
 def test_trajectories_come_in_the_order_of_the_seeds(tokenizer: Any) -> None:
-    seeds = [3, 3, 1, 2, 2, 0]
-    rollout = play(Script(tokenizer, careful), seeds)
-    assert [trajectory.seed for trajectory in rollout.trajectories] == seeds
+    numbers = [3, 3, 1, 2, 2, 0]
+    rollout = play(Script(tokenizer, careful), numbers)
+    assert [trajectory.seed for trajectory in rollout.trajectories] == numbers
+    assert [trajectory.group for trajectory in rollout.trajectories] == numbers
     assert [trajectory.reward for trajectory in rollout.trajectories] == [1.0] * 6
     assert (rollout.retried, rollout.dropped) == (0, 0)
 
@@ -151,12 +182,28 @@ def test_what_the_engine_is_asked(tokenizer: Any) -> None:
     rollout = play(engine, [1, 1, 2], temperature=0.8)
     assert len(engine.calls) == 6
     assert {(s.temperature, s.max_tokens, s.stop) for _, s in engine.calls} == {(0.8, 30, ("look.",))}
-    assert len({s.seed for _, s in engine.calls}) == 6
+    assert {s.seed for _, s in engine.calls} == {5, 6, 1_005, 1_006, 2_005, 2_006}
     asked = sorted(ids for ids, _ in engine.calls)
     trajectory = rollout.trajectories[2]
     prompt, second = tokenizer.encode("door 2:"), tokenizer.encode(" it is gold2")
     assert prompt in asked
     assert trajectory.ids[: -len(second)].tolist() in asked
+
+
+def test_an_episode_is_sampled_alike_wherever_it_is_played(tokenizer: Any) -> None:
+    """Alone or among others: its seeds come with the play."""
+    everything = seeds.training(1, 2, 10, prompts=2, group_size=2)
+
+    def asked(some: Sequence[Play]) -> set[int | None]:
+        engine = Script(tokenizer, careful)
+
+        async def collect() -> Rollout:
+            return await worker(engine).collect(some, {}, 1.0)
+
+        asyncio.run(collect())
+        return {sampling.seed for _, sampling in engine.calls}
+
+    assert asked(everything) == asked(everything[:2]) | asked(everything[2:])
 
 
 def test_greedy_episodes_need_no_seed(tokenizer: Any) -> None:
@@ -166,26 +213,17 @@ def test_greedy_episodes_need_no_seed(tokenizer: Any) -> None:
 
 
 def test_the_environment_may_truncate(tokenizer: Any) -> None:
-    (trajectory,) = play(Script(tokenizer, lambda text: " look."), [6]).trajectories
-    assert (trajectory.status, trajectory.reward, trajectory.info["searches"]) == ("truncated", 0.0, 3)
+    (trajectory,) = play(Script(tokenizer, lambda text: " look."), [6], env_kwargs={"cost": 0.25}).trajectories
+    assert (trajectory.status, trajectory.reward, trajectory.info["searches"]) == ("truncated", -0.75, 3)
     assert len(trajectory.versions) == 3
 
 
-@pytest.mark.parametrize(("looks", "reward"), [(0, 0.0), (1, 1.0 - 0.25), (2, 1.0 - 0.5), (3, -0.75)])
-def test_a_search_costs(tokenizer: Any, looks: int, reward: float) -> None:
-    def say(text: str) -> str:
-        return " look." if text.count("look.") < looks else f" {text.split()[-1]}"
-
-    (trajectory,) = play(Script(tokenizer, say), [5], search_cost=0.25).trajectories
-    assert trajectory.reward == pytest.approx(reward)
-
-
-def test_the_token_budget_ends_an_episode_without_reward(tokenizer: Any) -> None:
-    """Whatever it would still have got: the prompt, one turn, and an observation that leaves no room for a turn."""
+def test_the_token_budget_ends_an_episode(tokenizer: Any) -> None:
+    """The prompt, one turn, and an observation that leaves no room for a turn. What the turn was given stays."""
     used = sum(len(tokenizer.encode(text)) for text in ("door 4:", " I look.", " gold4 "))
     engine = Script(tokenizer, careful)
-    (trajectory,) = play(engine, [4], Limits(used, 30)).trajectories
-    assert (trajectory.status, trajectory.reward) == ("length", 0.0)
+    (trajectory,) = play(engine, [4], Limits(used, 30), env_kwargs={"cost": 0.25}).trajectories
+    assert (trajectory.status, trajectory.reward) == ("length", -0.25)
     assert trajectory.info["searches"] == 1
     assert len(engine.calls) == 1
     assert tokenizer.decode(trajectory.ids[trajectory.mask]) == " I look."
@@ -251,10 +289,10 @@ def test_environments_are_used_again(tokenizer: Any) -> None:
     engine = Script(tokenizer, careful)
 
     async def twice() -> list[Rollout]:
-        worker = Worker(engine, tokenizer, ENV, Limits(200, 30), concurrency=3)
+        three = worker(engine, concurrency=3)
         return [
-            await worker.collect(range(20), {}, 1.0, 0),
-            await worker.collect(range(4), {"greeting": "gate"}, 1.0, 0),
+            await three.collect(plays(range(20)), {}, 1.0),
+            await three.collect(plays(range(4)), {"greeting": "gate"}, 1.0),
         ]
 
     first, second = asyncio.run(twice())
@@ -264,9 +302,21 @@ def test_environments_are_used_again(tokenizer: Any) -> None:
     assert {t.text[0][1].split()[0] for t in second.trajectories} == {"gate"}
 
 
-def test_a_chat_template_wraps_the_prompt_alone(tiny_folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
-    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %} [reply]"
-    (trajectory,) = play(Script(tokenizer, careful), [4], chat=True).trajectories
-    assert spans(trajectory)[0] == (False, tokenizer.encode("[user] door 4: [reply]"))
-    assert trajectory.reward == 1.0
+def test_closing_closes_idle_environments_and_the_engine(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(Doors, "close", lambda self: closed.append("environment"))
+    engine = Script(tokenizer, careful)
+
+    async def close() -> None:
+        closed.append("engine")
+
+    engine.close = close  # type: ignore[method-assign]
+
+    async def collect() -> None:
+        two = worker(engine, concurrency=2)
+        await two.collect(plays(range(5)), {}, 1.0)
+        assert closed == []
+        await two.close()
+
+    asyncio.run(collect())
+    assert sorted(closed) == ["engine", *["environment"] * Doors.made]

@@ -1,0 +1,38 @@
+"""Metrics of episodes. The only file of the learners that knows hops, exact match, searches and format."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from learners.types import Trajectory
+
+METRICS = ("em", "searches", "format_ok")
+"""Keys of `info` that are metrics; see `learners.contract.Info`."""
+
+
+def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
+    """Metrics as means over the episodes of each hop count.
+
+    Returns:
+        Metric -> hop count -> mean, for each of `METRICS`, and `questions`, a count, e.g.
+        `{"em": {"1": 0.98, "2": 0.93}, …, "questions": {"1": 500, "2": 500}}`. Where the environment reports no hop
+        count there is one group, `"all"`.
+    """
+    groups: dict[str, list[Trajectory]] = defaultdict(list)
+    for trajectory in trajectories:
+        groups[str(trajectory.info.get("hops", "all"))].append(trajectory)
+    result: dict[str, dict[str, float]] = {}
+    for group, members in sorted(groups.items()):
+        for metric in METRICS:
+            result.setdefault(metric, {})[group] = sum(_value(t, metric) for t in members) / len(members)
+        result.setdefault("questions", {})[group] = len(members)
+    return result
+
+
+def _value(trajectory: Trajectory, metric: str) -> float:
+    """A metric of one episode: 0.0 where it has none, e.g. because the token budget ended it before it answered."""
+    # The key's absence says that the environment knows no exact match; None says that there was no answer.
+    if metric == "em" and "em" not in trajectory.info:
+        return trajectory.reward
+    return float(trajectory.info.get(metric) or 0.0)
