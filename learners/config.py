@@ -1,125 +1,44 @@
-"""Configuration of a run: preset, then TOML file, then command line, the later winning."""
+"""Configuration of a run: preset, then TOML file, then the settings of a resumed run, then the command line.
+
+Every source is a dictionary of what it says and no more. They are merged once, the later winning, and checked once.
+Each section is a model beside its owner; none of them imports torch, transformers, Ray or vLLM.
+"""
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    CliApp,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
 )
+from pydantic_settings import BaseSettings, CliSettingsSource
 
-from learners.tiny import TinyConfig
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Stage(_Section):
-    """A stage of a curriculum."""
-
-    kwargs: dict[str, Any]
-    """What changes in the training environment's keyword arguments while the stage lasts."""
-    until: float
-    """It ends with the first step whose mean reward reaches this."""
+from learners import plugins
+from learners.algorithms.base import Objective
+from learners.engines.config import EngineConfig
+from learners.environment import EnvironmentConfig, Stage
+from learners.old_form import new_form, search_cost, split_arguments
+from learners.settings import merge, preset_path, read_saved, read_toml
+from learners.tiny.config import TinyConfig, WarmupConfig
+from learners.trainer_config import TrainerConfig
 
 
-class EnvironmentConfig(_Section):
-    """An environment, with what differs between training and evaluation."""
+class Config(BaseModel):
+    """Train a policy on a gymnasium environment of texts."""
 
-    id: str = ""
-    """Gymnasium id, `module:Id-v0` where importing the module registers it."""
-    kwargs: dict[str, Any] = {}
-    """Keyword arguments of `gym.make`, JSON."""
-    eval_kwargs: dict[str, Any] = {}
-    """What changes in them for evaluation."""
-    blind_kwargs: dict[str, Any] = {}
-    """What changes further to evaluate without retrieval; empty leaves that evaluation out."""
-    stages: list[Stage] = []
-    """Easier stages of training, in order; after the last one `kwargs` are as they stand."""
-
-
-class EngineConfig(_Section):
-    """Engines: they sample from the policy."""
-
-    kind: str = "vllm"
-    """`vllm`, `transformers` (where vLLM has no wheel), or `module:Class`."""
-    count: int = Field(1, ge=1)
-    """Engine actors."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where they run."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of weights and activations."""
-    threads: int = Field(2, ge=1)
-    """CPU threads of each engine (CPU only)."""
-    max_length: int = Field(1024, ge=16)
-    """Tokens an episode may hold, prompt included."""
-    max_sequences: int = Field(128, ge=1)
-    """Episodes generated at once by one engine; more wait."""
-    max_batch_tokens: int = Field(2048, ge=16)
-    """Tokens one forward pass may hold."""
-    cache_gib: float = Field(1.0, gt=0)
-    """Key-value cache, GiB (CPU only)."""
-    gpu_memory_share: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory (GPU only)."""
-    tensor_parallel: int = Field(1, ge=1)
-    """GPUs that share one engine."""
-
-
-class TrainerConfig(_Section):
-    """Trainers: they hold the policy that learns, sharded over them (FSDP2)."""
-
-    count: int = Field(1, ge=1)
-    """Trainer actors."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where they run."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of weights and activations."""
-    threads: int = Field(2, ge=1)
-    """CPU threads of each trainer (CPU only)."""
-    max_batch_tokens: int = Field(8192, ge=16)
-    """Tokens of one forward and backward pass."""
-    learning_rate: float = Field(1e-6, gt=0)
-    """Peak learning rate of AdamW."""
-    final_learning_rate: float | None = Field(None, gt=0)
-    """Learning rate at the last step, reached linearly; None keeps the peak."""
-    rate_warmup_steps: int = Field(0, ge=0)
-    """Steps over which the learning rate rises from 0."""
-    weight_decay: float = Field(0.0, ge=0)
-    """AdamW's weight decay."""
-    gradient_norm: float = Field(1.0, gt=0)
-    """Gradients are scaled down to this norm."""
-
-
-class WarmupConfig(_Section):
-    """Warm start of the tiny policy on transcripts of a random agent."""
-
-    steps: int = Field(400, ge=1)
-    """Optimiser steps."""
-    episodes_per_step: int = Field(24, ge=1)
-    """Random episodes in each step; every one is used once."""
-    learning_rate: float = Field(5e-3, gt=0)
-    """Peak learning rate."""
-
-
-class Config(BaseSettings):
-    """Train a policy with GRPO on a gymnasium environment of texts."""
-
-    model_config = SettingsConfigDict(
-        cli_prog_name="python -m learners.grpo", use_attribute_docstrings=True, extra="forbid",
-        cli_kebab_case=True, nested_model_default_partial_update=True, protected_namespaces=(),
-        cli_implicit_flags=True,
-    )  # fmt: skip
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, extra="forbid", protected_namespaces=(), validate_default=True
+    )
 
     preset: str = "tiny-cpu"
     """`tiny-cpu`, `qwen2.5-7b`, `qwen2.5-7b-instruct`, or a TOML file's path."""
@@ -135,8 +54,9 @@ class Config(BaseSettings):
     """The environment that `--env research` stands for; presets set it."""
     model: str = "tiny"
     """`tiny` (made on the spot), or a folder or Hub id in Hugging Face format."""
-    chat: bool = False
-    """Put the prompt through the tokenizer's chat template, as the user's turn."""
+    renderer: str = "plain"
+    """How the environment's texts become tokens: `plain` (as they are), `templated` (the prompt goes through the
+    tokenizer's chat template, as the user's turn), or `module:Class`."""
     name: str | None = None
     """Name of the run; its folder is `runs/<name>`. None numbers it."""
     runs: Path = Path("runs")
@@ -148,7 +68,11 @@ class Config(BaseSettings):
     seed: int = Field(0, ge=0)
     """Seed of weights, question order and sampling."""
     algorithm: str = "grpo"
-    """Objective; see `learners.objectives.ALGORITHMS`."""
+    """Algorithm, which decides what the section `objective` holds: `grpo`, or `module:Class`."""
+    objective: SerializeAsAny[BaseModel] = Objective()
+    """Knobs of the algorithm."""
+    cluster: Literal["ray", "local"] = "ray"
+    """Ray actors, or everything in this process, without Ray."""
     steps: int = Field(60, ge=0)
     """Rounds of rollout and training."""
     prompts: int = Field(48, ge=1)
@@ -157,21 +81,12 @@ class Config(BaseSettings):
     """Episodes of each question."""
     minibatches: int = Field(1, ge=1)
     """Optimiser updates in a step, each on its own part of the questions; 1 is strictly on-policy."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the episodes of a step."""
     temperature: float = Field(1.0, gt=0, le=2)
     """Sampling temperature in training; evaluation is greedy."""
     max_turn_tokens: int = Field(64, ge=1)
     """Tokens the policy may write in one turn."""
-    clip: float = Field(0.2, gt=0)
-    """Bound of the probability ratio."""
-    kl: float = Field(0.001, ge=0)
-    """Coefficient of the k3 KL term to the first policy; 0 needs no reference model."""
-    final_kl: float | None = Field(None, gt=0)
-    """The coefficient at the last step, reached geometrically; None keeps it."""
-    flat_episodes: int | None = Field(None, ge=1)
-    """Episodes trained on of a group whose rewards are all the same: they teach by the KL term alone, and their weight
-    stands for the others', so the objective's mean stays what it is. None takes all."""
-    search_cost: float = Field(0.0, ge=0)
-    """Reward taken for each search an episode makes (the environment must report `searches`)."""
     max_retries: int = Field(2, ge=0)
     """Times an episode is tried again after its environment failed, before it is dropped."""
     eval_questions: int = Field(500, ge=0)
@@ -183,6 +98,15 @@ class Config(BaseSettings):
     tiny: TinyConfig = TinyConfig()
     warmup: WarmupConfig = WarmupConfig()
 
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _as_the_algorithm_has_it(cls, value: Any, info: ValidationInfo) -> Any:
+        """Check the section against the algorithm's own model: the field's type says only that it is one."""
+        settings = plugins.algorithm(info.data.get("algorithm", "")).Settings
+        if isinstance(value, BaseModel):
+            value = value.model_dump(exclude_unset=True)
+        return settings.model_validate(value)
+
     def environment(self) -> EnvironmentConfig:
         """The environment of this run, every keyword argument resolved; what the user gave overrides the preset."""
         base = self.research if self.env == "research" else EnvironmentConfig(id=self.env)
@@ -193,89 +117,107 @@ class Config(BaseSettings):
             eval_kwargs=evaluation,
             blind_kwargs=evaluation | base.blind_kwargs if base.blind_kwargs else {},
             stages=[Stage(kwargs=base.kwargs | s.kwargs | self.env_kwargs, until=s.until) for s in base.stages],
+            wrappers=base.wrappers,
+            metrics=base.metrics,
         )
 
-    _toml: ClassVar[list[Path]] = []
-    _saved: ClassVar[dict[str, Any]] = {}
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        tomls = [TomlConfigSettingsSource(settings_cls, path) for path in reversed(cls._toml)]
-        return (init_settings, InitSettingsSource(settings_cls, cls._saved), *tomls)
+Sources = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
+"""What preset, file and saved settings say, as written."""
 
 
-def preset_path(name: str) -> Path:
-    """The TOML file of a preset, by name or by path.
+def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
+    """Resolve preset, file, saved settings and command line.
 
-    Raises:
-        ValueError: there is no such preset.
-    """
-    if name.endswith(".toml"):
-        if not Path(name).is_file():
-            raise ValueError(f"--preset {name}: there is no such file")
-        return Path(name)
-    folder = Path(__file__).parent / "presets"
-    known = sorted(path.stem for path in folder.glob("*.toml"))
-    if name not in known:
-        raise ValueError(f"--preset {name} is unknown; known: {', '.join(known)}")
-    return folder / f"{name}.toml"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises:
-        ValueError: it is missing or broken; the message names file and line.
-    """
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
-
-
-def load_config(arguments: Sequence[str]) -> Config:
-    """Resolve preset, TOML file and command line.
+    Args:
+        arguments: The command line.
+        algorithm: Taken where nothing names one; `python -m learners.<algorithm>` is the command.
 
     Raises:
         ValueError: a setting is unknown or impossible; the message names it.
     """
-    chosen = {"preset": Config.model_fields["preset"].default, "config": None}
-    for name in chosen:
-        for at, argument in enumerate(arguments):
-            if argument == f"--{name}" and at + 1 < len(arguments):
-                chosen[name] = arguments[at + 1]
-            elif argument.startswith(f"--{name}="):
-                chosen[name] = argument.partition("=")[2]
-    files = [preset_path(chosen["preset"])] + ([Path(chosen["config"])] if chosen["config"] else [])
-    for file in files:
-        read_toml(file)  # for its clear errors
-    Config._toml, Config._saved = files, {}
+    prog = f"python -m learners.{algorithm}"
+    old, rest = split_arguments(arguments, prog)
+    ahead = _look_ahead(rest, prog)
+    sources = _sources(ahead)
+    # What flags there are depends on the algorithm, which any of the sources may name.
+    chosen = _chosen(sources, ahead, algorithm)
+    line: Any = create_model(
+        "CommandLine", __base__=(BaseSettings, Config), __doc__=Config.__doc__,
+        objective=(plugins.algorithm(chosen).Settings, ...),
+    )  # fmt: skip
+    given = CliSettingsSource[Any](
+        line, cli_prog_name=prog, cli_parse_args=rest, cli_kebab_case=True, cli_implicit_flags=True
+    )()
+    return _resolve(sources, merge(old, given), chosen)
+
+
+def resolve(given: Mapping[str, Any], algorithm: str = "grpo") -> Config:
+    """Resolve preset, file, saved settings and the settings in a dictionary, which win.
+
+    Args:
+        given: As a TOML file would have them; `preset` and `config` say which files are read.
+        algorithm: Taken where nothing names one.
+
+    Raises:
+        ValueError: a setting is unknown or impossible; the message names it.
+    """
+    sources = _sources(given)
+    return _resolve(sources, given, _chosen(sources, given, algorithm))
+
+
+def _look_ahead(arguments: Sequence[str], prog: str) -> dict[str, Any]:
+    """What decides which other settings are read, and which flags there are."""
+    parser = argparse.ArgumentParser(
+        prog, add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS, argument_default=argparse.SUPPRESS
+    )
+    for name in ("preset", "config", "algorithm", "runs", "name"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction)
+    return vars(parser.parse_known_args(arguments)[0])
+
+
+def _sources(given: Mapping[str, Any]) -> Sources:
+    preset = read_toml(preset_path(str(given.get("preset", Config.model_fields["preset"].default))))
+    file = read_toml(Path(given["config"])) if given.get("config") else {}
+    return preset, file, read_saved({**preset, **file, **given})
+
+
+def _chosen(sources: Sources, given: Mapping[str, Any], default: str) -> str:
+    """The algorithm: of the last source that names one."""
+    return str(next((each["algorithm"] for each in (given, *reversed(sources)) if "algorithm" in each), default))
+
+
+def _resolve(sources: Sources, given: Mapping[str, Any], algorithm: str) -> Config:
+    """Merge, and check. This is the only place that knows which source wins."""
+    preset, file, saved = (new_form(source) for source in sources)
+    settings = plugins.algorithm(algorithm).Settings
+    # A preset is for GRPO unless it says otherwise. Under another algorithm, its knobs count where both have them.
+    for source, own in (
+        (preset, preset.get("algorithm", "grpo")),
+        (file, file.get("algorithm")),
+        (saved, saved.get("algorithm")),
+    ):
+        if own not in (None, algorithm) and isinstance(source.get("objective"), Mapping):
+            knobs = source["objective"].items()
+            source["objective"] = {name: value for name, value in knobs if name in settings.model_fields}
+    # Saved settings are complete, so they replace whole sections: else a preset's environment would show through.
+    merged = merge(merge(preset, file) | saved, new_form(given)) | {"algorithm": algorithm}
+    if merged.get("env", "research") != "research" and any(search_cost(each) for each in (*sources, given)):
+        raise ValueError(
+            f"search_cost: --env {merged['env']} has no wrappers; "
+            "give the environment as [research] in a --config file, with the wrapper that takes the cost"
+        )
     try:
-        config = CliApp.run(Config, cli_args=list(arguments), cli_exit_on_error=True)
-        Config._saved = saved_config(config)
-        if not Config._saved:
-            return config
-        resumed = CliApp.run(Config, cli_args=list(arguments), cli_exit_on_error=True)
+        config = Config.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{place} = {first['input']!r}: {first['msg']}") from None
-
-    for name in ("seed", "model", "tiny", "warmup"):
-        now, then = resumed.model_dump(mode="json")[name], Config._saved[name]
-        if now != then:
-            raise ValueError(f"--resume: the run began with {name} = {then}, another policy than {now}; leave it out")
-    return resumed
-
-
-def saved_config(config: Config) -> dict[str, Any]:
-    """The settings that a run to be resumed was started with; those of the command line still override them."""
-    path = config.runs / (config.name or "") / "checkpoint" / "state.json"
-    if not config.resume or not path.exists():
-        return {}
-    saved: dict[str, Any] = json.loads(path.read_text())["config"]
-    return {name: value for name, value in saved.items() if name not in {"resume", "dry_run", "runs", "name"}}
+    now = config.model_dump(mode="json")
+    for name in {"seed", "model", "tiny", "warmup"} & saved.keys():
+        if now[name] != saved[name]:
+            raise ValueError(
+                f"--resume: the run began with {name} = {saved[name]}, another policy than {now[name]}; leave it out"
+            )
+    return config

@@ -1,16 +1,65 @@
-"""Environments of texts, known by gymnasium's interface alone."""
+"""Environments of texts, known by gymnasium's interface alone, and the section of the configuration that names one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from learners import names
 
 
 class EnvironmentFault(Exception):
     """The environment cannot be made, does not deal in texts, or failed; the message says why, in one line."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class WrapperConfig(_Section):
+    """A wrapper of the environment: `"module:Class"`, or `{name = "module:Class", kwargs = {…}}`."""
+
+    name: str
+    """`module:Class`, called with the environment and `kwargs`."""
+    kwargs: dict[str, Any] = {}
+    """Keyword arguments, JSON."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Stage(_Section):
+    """A stage of a curriculum."""
+
+    kwargs: dict[str, Any]
+    """What changes in the training environment's keyword arguments while the stage lasts."""
+    until: float
+    """It ends with the first step whose mean reward reaches this."""
+
+
+class EnvironmentConfig(_Section):
+    """An environment, with what differs between training and evaluation."""
+
+    id: str = ""
+    """Gymnasium id, `module:Id-v0` where importing the module registers it."""
+    kwargs: dict[str, Any] = {}
+    """Keyword arguments of `gym.make`, JSON."""
+    eval_kwargs: dict[str, Any] = {}
+    """What changes in them for evaluation."""
+    blind_kwargs: dict[str, Any] = {}
+    """What changes further to evaluate without retrieval; empty leaves that evaluation out."""
+    stages: list[Stage] = []
+    """Easier stages of training, in order; after the last one `kwargs` are as they stand."""
+    wrappers: list[WrapperConfig] = []
+    """Wrappers, the innermost first: `module:Class` each, or with arguments `{name = "module:Class", kwargs = {…}}`."""
+    metrics: str = "learners.metrics:by_hops"
+    """`module:function` that turns the episodes of a rollout into metrics, each with a value for every group."""
 
 
 @contextmanager
@@ -22,25 +71,48 @@ def faults() -> Iterator[None]:
         raise EnvironmentFault(f"{type(error).__name__}: {error}") from error
 
 
-def make(env_id: str, kwargs: dict[str, Any]) -> gym.Env[str, str]:
+def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfig] = ()) -> gym.Env[str, str]:
     """Make an environment of texts.
 
+    Args:
+        env_id: Gymnasium id, `module:Id-v0` where importing the module registers it.
+        kwargs: Keyword arguments of `gym.make`.
+        wrappers: Put around the environment in this order.
+
     Raises:
-        EnvironmentFault: the id is unknown, the arguments do not fit, or its spaces are not of `str`.
+        EnvironmentFault: the id is unknown, the arguments do not fit, its spaces are not of `str`, or a wrapper cannot
+            be made.
     """
     # Every environment of a process is a fresh one; the checkers cost more than a step of ours.
     try:
-        env = gym.make(env_id, disable_env_checker=True, **kwargs)
+        env: gym.Env[str, str] = gym.make(env_id, disable_env_checker=True, **kwargs)
     except Exception as error:
         hint = ""
         if isinstance(error, gym.error.UnregisteredEnv) and ":" not in env_id:
             hint = " Where a module registers it, write module:Id-v0."
         # Without the arguments, among which somebody may have put a password; the error names the one that is wrong.
         raise EnvironmentFault(f"environment {env_id!r}: {error}{hint}") from error
+    for wrapper in wrappers:
+        env = _wrap(env, wrapper)
     for what, space in (("action", env.action_space), ("observation", env.observation_space)):
         if not space.contains("text"):
             raise EnvironmentFault(f"environment {env_id!r} is not one of texts: its {what} space is {space}")
     return env
+
+
+def _wrap(env: gym.Env[str, str], wrapper: WrapperConfig) -> gym.Env[str, str]:
+    takes = ("env", *(f"{name}=" for name in wrapper.kwargs))
+    try:
+        target = names.check({}, "wrapper", wrapper.name, takes=takes)
+    except ValueError as error:
+        raise EnvironmentFault(str(error)) from error
+    try:
+        wrapped = target(env, **wrapper.kwargs)
+    except Exception as error:
+        raise EnvironmentFault(f"wrapper {wrapper.name}: {names.one_line(error)}") from error
+    if not isinstance(wrapped, gym.Env):
+        raise EnvironmentFault(f"wrapper {wrapper.name} makes {type(wrapped).__name__}, which is no environment")
+    return wrapped
 
 
 def stops(env: gym.Env[str, str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from learners.types import Completion, Sampling
 
 if TYPE_CHECKING:
-    from learners.config import EngineConfig
+    from learners.engines.config import EngineConfig
 
 
 @dataclass(eq=False)

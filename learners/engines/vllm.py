@@ -14,7 +14,7 @@ from learners.types import Completion, Sampling
 from learners.weights.host_memory import BACKEND, describe, fill
 
 if TYPE_CHECKING:
-    from learners.config import EngineConfig
+    from learners.engines.config import EngineConfig
 
 
 class VllmEngine:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
-from learners.tiny import TinyConfig, make_model, make_tokenizer
+from learners.tiny.config import TinyConfig
+from learners.tiny.model import make_model, make_tokenizer
 
 TURN = "<think> I look for Varn Osta. </think> <search> Varn Osta </search>"
 

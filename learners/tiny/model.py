@@ -7,28 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import AddedToken, pre_tokenizers
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 from transformers.utils import logging
 
-
-class TinyConfig(BaseModel):
-    """Shape of the tiny policy."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    hidden: int = Field(256, ge=32)
-    """Width of the residual stream."""
-    layers: int = Field(4, ge=2)
-    """Transformer layers, at least 2."""
-    heads: int = Field(8, ge=2, multiple_of=2)
-    """Attention heads; `hidden / heads` must be a multiple of 32 for the engine's CPU kernels."""
-    feed_forward: int = Field(512, ge=1)
-    """Width of the feed-forward layers."""
-    vocabulary: int = Field(3072, ge=257)
-    """Tokens of the tokenizer at most, learned from the environment's own texts."""
+from learners.tiny.config import TinyConfig
 
 
 def make_tokenizer(texts: Iterable[str], tags: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:

@@ -15,17 +15,18 @@ from pathlib import Path
 import gymnasium as gym
 import platformdirs
 import torch
-from transformers import PreTrainedTokenizerBase
 
+from learners import seeds
+from learners.checkpoint import replace_folder
 from learners.config import Config
 from learners.environment import EnvironmentFault, make
 from learners.packed_model import ATTENTION, token_logprobs
 from learners.packing import pack
+from learners.renderers.plain import PlainRenderer
 from learners.report import track
-from learners.tiny import make_model, make_tokenizer, save
-from learners.trainer import replace_folder
+from learners.tiny.model import make_model, make_tokenizer, save
 from learners.transcript import Transcript
-from learners.types import Completion, Trajectory
+from learners.types import Completion, Status, Trajectory
 
 _TOKENIZER_EPISODES = 2_000
 _TAG = re.compile(r"</?\w+>|\\\w+\{")  # <search>, </search>, \boxed{
@@ -41,6 +42,8 @@ def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
     environment = config.environment()
     recipe = [_VERSION, environment.id, environment.kwargs, config.tiny.model_dump(), config.warmup.model_dump(),
               config.seed, config.engine.max_length]  # fmt: skip
+    if environment.wrappers:  # they may change what the environment says
+        recipe.append([wrapper.model_dump() for wrapper in environment.wrappers])
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     home = Path(os.environ.get("RESEARCH_HOME") or platformdirs.user_data_path("research-gym"))
     folder = home / "policies" / f"tiny-{key}"
@@ -57,13 +60,14 @@ def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
 def _warm_up(config: Config, folder: Path, say: Callable[[str], None]) -> None:
     settings, environment = config.warmup, config.environment()
     torch.set_num_threads(config.trainer.threads)
-    env = make(environment.id, environment.kwargs)
+    env = make(environment.id, environment.kwargs, environment.wrappers)
     env.action_space.seed(config.seed)
-    episodes = random_episodes(env, first_seed=config.seed * 1_000_003)
+    episodes = random_episodes(env, first_seed=seeds.warm_start(config.seed))
     first = [next(episodes) for _ in range(_TOKENIZER_EPISODES)]
     texts = ["".join(text for _, text in episode) for episode in first]
     tags = sorted({tag for text in texts for tag in _TAG.findall(text)})
     tokenizer = make_tokenizer(texts, tags, config.tiny.vocabulary)
+    renderer = PlainRenderer(tokenizer)
     model = make_model(config.tiny, tokenizer, config.engine.max_length, config.seed)
     model.set_attn_implementation(ATTENTION)
     parameters = sum(p.numel() for p in model.parameters())
@@ -75,7 +79,7 @@ def _warm_up(config: Config, folder: Path, say: Callable[[str], None]) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         chosen = [first.pop() if first else next(episodes) for _ in range(settings.episodes_per_step)]
-        batches = pack([_encode(tokenizer, e) for e in chosen], [0.0] * len(chosen), config.trainer.max_batch_tokens)
+        batches = pack([_encode(renderer, episode) for episode in chosen], config.trainer.max_batch_tokens)
         tokens = sum(int(batch.mask.sum()) for batch in batches)
         loss = 0.0
         for batch in batches:
@@ -118,12 +122,12 @@ def random_episodes(env: gym.Env[str, str], first_seed: int) -> Iterator[Episode
         yield episode
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, episode: Episode) -> Trajectory:
-    transcript = Transcript(tokenizer.encode(episode[0][1], add_special_tokens=False))
+def _encode(renderer: PlainRenderer, episode: Episode) -> Trajectory:
+    transcript = Transcript(renderer.begin(episode[0][1], {}))
     for who, text in episode[1:]:
-        ids = tokenizer.encode(text, add_special_tokens=False) if text else []
+        ids = renderer.observe(text, {}) if text else []
         if who == "policy":
             transcript.act(Completion(ids, [0.0] * len(ids), "stop", 0))
         else:
             transcript.observe(ids)
-    return transcript.finish(reward=0.0, status="terminated", seed=0)
+    return transcript.finish(status=Status.TERMINATED, seed=0, group=0)

@@ -1,0 +1,68 @@
+"""What each kind of plug-in must have, checked without making one. All failures are a `ValueError` of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+from pydantic import BaseModel
+
+from learners import names
+from learners.algorithms import ALGORITHMS
+from learners.algorithms.base import SCORES, Algorithm
+from learners.engines import ENGINES
+
+_ALGORITHM = ("Settings", "needs", "rounds", "keep", "probes", "credit", "share", "loss", "terms")
+
+
+def algorithm(name: str) -> type[Algorithm]:
+    """The class of an algorithm, by its name in `ALGORITHMS` or as `module:Class`.
+
+    Raises:
+        ValueError: it cannot be loaded, or is no algorithm, or asks for scores that no trainer computes.
+    """
+    what = "--algorithm"
+    found: type[Algorithm] = names.check(ALGORITHMS, what, name, needs=_ALGORITHM, takes=("settings",))
+    # The base has these two only to describe them.
+    missing = [part for part in ("credit", "loss") if getattr(found, part) is getattr(Algorithm, part)]
+    if missing:
+        raise ValueError(f"{what} {name} lacks: {', '.join(missing)}")
+    if not (isinstance(found.Settings, type) and issubclass(found.Settings, BaseModel)):
+        raise ValueError(f"{what} {name} has Settings = {found.Settings!r}; give a pydantic model")
+    _check_scores(f"{what} {name}", found.needs)
+    return found
+
+
+def check_terms(name: str, settings: BaseModel) -> None:
+    """Make an algorithm, which is cheap, and check the scores that its terms ask for.
+
+    Raises:
+        ValueError: as `algorithm`; or the settings or the terms fail.
+    """
+    what = f"--algorithm {name}"
+    found: Any = algorithm(name)
+    try:
+        terms = found(settings).terms()
+    except Exception as error:  # somebody else's code
+        raise ValueError(f"{what} cannot be made from its settings ({names.one_line(error)})") from error
+    for term in terms:
+        _check_scores(f"{what}, term {term.name!r},", term.needs)
+
+
+def _check_scores(who: str, needs: Any) -> None:
+    if not isinstance(needs, Set):
+        raise ValueError(f"{who} has needs = {needs!r}; give a set of names")
+    unknown = sorted(needs - SCORES)
+    if unknown:
+        raise ValueError(f"{who} needs {', '.join(unknown)}; what can be computed is: {', '.join(sorted(SCORES))}")
+
+
+def engine(kind: str) -> Any:
+    """The class of an engine, by its name in `ENGINES` or as `module:Class`; raises as `algorithm` does."""
+    needs = ("generate", "update_weights", "close")
+    return names.check(ENGINES, "--engine.kind", kind, needs=needs, takes=("config", "model", "seed="))
+
+
+def metrics(name: str) -> Any:
+    """The function that turns trajectories into metrics, by its `module:function`; raises as `algorithm` does."""
+    return names.check({}, "metrics", name, takes=("trajectories",))
