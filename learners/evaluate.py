@@ -7,20 +7,24 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from learners.cluster import Cluster
-from learners.config import load_config
-from learners.environment import EnvironmentFault, faults, make
+from learners import names, seeds
+from learners.cluster import Cluster, open_cluster
+from learners.config import Config, resolve
+from learners.environment import EnvironmentConfig, EnvironmentFault, faults, make
 from learners.preflight import check_environment, check_machine
 from learners.report import say
 from learners.types import Trajectory
 
+Metrics = dict[str, dict[str, float]]
+"""Metric -> group -> value, e.g. `{"em": {"1": 0.98, "2": 0.93}}`."""
 
-def choose_seeds(env_id: str, env_kwargs: dict[str, Any], questions: int) -> dict[str, list[int]]:
+
+def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], questions: int) -> dict[str, list[int]]:
     """Reset seeds for `questions` different questions of each hop count, e.g. `{"1": [0, 3], "2": [1, 4]}`.
 
     Hop count and identity are what the environment reports at reset (`hops`, `question_id`); an environment that
@@ -29,7 +33,7 @@ def choose_seeds(env_id: str, env_kwargs: dict[str, Any], questions: int) -> dic
     groups: dict[str, list[int]] = defaultdict(list)
     seen: set[Any] = set()
     patience = seed = 0
-    with closing(make(env_id, env_kwargs)) as env, faults():
+    with closing(make(environment.id, env_kwargs, environment.wrappers)) as env, faults():
         while patience < 1_000:  # seeds in a row that brought nothing new: every group is full, or has no more
             _, info = env.reset(seed=seed)
             group, question = str(info.get("hops", "all")), info.get("question_id", seed)
@@ -45,38 +49,50 @@ def choose_seeds(env_id: str, env_kwargs: dict[str, Any], questions: int) -> dic
 
 
 def evaluate(
-    cluster: Cluster, env_id: str, env_kwargs: dict[str, Any], questions: int
-) -> tuple[dict[str, dict[str, float]], list[Trajectory]]:
+    cluster: Cluster, environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], questions: int
+) -> tuple[Metrics, list[Trajectory]]:
     """Play `questions` questions of each hop count greedily.
 
+    Args:
+        cluster: Plays.
+        environment: What is played; its metric function scores the episodes.
+        env_kwargs: Keyword arguments of `gym.make`.
+        questions: Of each hop count.
+
     Returns:
-        Metric -> hop count -> mean over its questions (see `summarise`), and the episodes. A dropped episode is in
-        neither, but is counted: `dropped` -> `{"all": n}`.
+        Metric -> hop count -> mean over its questions, and the episodes. A dropped episode is in neither, but is
+        counted: `dropped` -> `{"all": n}`.
     """
-    groups = choose_seeds(env_id, env_kwargs, questions)
-    rollout = cluster.collect([s for seeds in groups.values() for s in seeds], env_kwargs, 0.0, 0)
-    return summarise(rollout.trajectories) | {"dropped": {"all": rollout.dropped}}, rollout.trajectories
+    measure: Callable[[Sequence[Trajectory]], Metrics] = names.load({}, "metrics", environment.metrics)
+    groups = choose_seeds(environment, env_kwargs, questions)
+    plays = seeds.evaluation([seed for chosen in groups.values() for seed in chosen])
+    rollout = cluster.collect(plays, dict(env_kwargs), 0.0)
+    return measure(rollout.trajectories) | {"dropped": {"all": rollout.dropped}}, rollout.trajectories
 
 
-def summarise(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
-    """Metric -> hop count -> mean: `em` (the reward, where the environment reports none), `searches`,
-    `format_ok`, `questions` (a count)."""
-    groups: dict[str, list[Trajectory]] = defaultdict(list)
-    for trajectory in trajectories:
-        groups[str(trajectory.info.get("hops", "all"))].append(trajectory)
-    result: dict[str, dict[str, float]] = {}
-    for group, members in sorted(groups.items()):
-        for metric in ("em", "searches", "format_ok"):
-            result.setdefault(metric, {})[group] = sum(score(t, metric) for t in members) / len(members)
-        result.setdefault("questions", {})[group] = len(members)
-    return result
+def configure(options: argparse.Namespace) -> Config:
+    """The configuration of a run that only evaluates.
 
-
-def score(trajectory: Trajectory, metric: str) -> float:
-    """A metric of one episode; an episode cut off by the token budget has reached no answer and scores 0."""
-    if metric == "em" and "em" not in trajectory.info:
-        return trajectory.reward
-    return float(trajectory.info.get(metric) or 0.0)
+    Raises:
+        ValueError: an option is impossible; the message names it.
+    """
+    if not (options.checkpoint / "config.json").is_file():
+        raise ValueError(f"{options.checkpoint} is no checkpoint: it has no config.json")
+    if options.questions < 1:
+        raise ValueError(f"--questions {options.questions}: give 1 or more")
+    try:
+        env_kwargs = json.loads(options.env_kwargs)
+    except ValueError as error:
+        raise ValueError(f"--env-kwargs {options.env_kwargs} is not JSON: {error}") from None
+    given = {
+        "preset": options.preset, "env": options.env, "eval_env_kwargs": env_kwargs,
+        "model": str(options.checkpoint.resolve()),
+    }  # fmt: skip
+    if options.cluster:
+        given["cluster"] = options.cluster
+    if options.engine_kind:
+        given["engine"] = {"kind": options.engine_kind}
+    return resolve(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,29 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--env", default="research", help="as in learners.grpo (default: the preset's environment)")
     parser.add_argument("--env-kwargs", default="{}", help='on top of the preset\'s, JSON, e.g. {"world_seed": 7}')
     parser.add_argument("--questions", type=int, default=500, help="questions of each hop count (default 500)")
+    parser.add_argument("--engine.kind", dest="engine_kind", help="as in learners.grpo (default: the preset's)")
+    parser.add_argument("--cluster", choices=("ray", "local"), help="as in learners.grpo (default: the preset's)")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args(arguments)
     try:
-        if not (options.checkpoint / "config.json").is_file():
-            raise ValueError(f"{options.checkpoint} is no checkpoint: it has no config.json")
-        if options.questions < 1:
-            raise ValueError(f"--questions {options.questions}: give 1 or more")
-        model = str(options.checkpoint.resolve())
-        config = load_config(
-            [
-                "--preset",
-                options.preset,
-                "--env",
-                options.env,
-                "--eval-env-kwargs",
-                options.env_kwargs,
-                "--model",
-                model,
-            ]
-        )
+        config = configure(options)
         environment = config.environment()
         check_machine(config, trainers=0)
-        check_environment(environment.id, environment.eval_kwargs)
+        check_environment(environment, environment.eval_kwargs)
         if options.json and not options.json.resolve().parent.is_dir():
             raise ValueError(f"--json {options.json}: there is no such folder")
     except (ValueError, EnvironmentFault) as error:
@@ -118,8 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(f"evaluating {options.checkpoint} on {environment.id} {json.dumps(environment.eval_kwargs)}")
     start = time.monotonic()
     try:
-        with Cluster(config, model, trainers=False) as cluster:
-            metrics, _ = evaluate(cluster, environment.id, environment.eval_kwargs, options.questions)
+        with open_cluster(config, config.model, trainers=False) as cluster:
+            metrics, _ = evaluate(cluster, environment, environment.eval_kwargs, options.questions)
     except KeyboardInterrupt:
         say("stopped")
         return 130

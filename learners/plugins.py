@@ -11,6 +11,7 @@ from learners import names
 from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import SCORES, Algorithm
 from learners.engines import ENGINES
+from learners.renderers import RENDERERS
 
 _ALGORITHM = ("Settings", "needs", "rounds", "keep", "probes", "credit", "share", "loss", "terms")
 
@@ -61,6 +62,12 @@ def engine(kind: str) -> Any:
     """The class of an engine, by its name in `ENGINES` or as `module:Class`; raises as `algorithm` does."""
     needs = ("generate", "update_weights", "close")
     return names.check(ENGINES, "--engine.kind", kind, needs=needs, takes=("config", "model", "seed="))
+
+
+def renderer(name: str) -> Any:
+    """The class of a renderer, by its name in `RENDERERS` or as `module:Class`; raises as `algorithm` does."""
+    needs = ("begin", "observe", "decode")
+    return names.check(RENDERERS, "--renderer", name, needs=needs, takes=("tokenizer",))
 
 
 def metrics(name: str) -> Any:

@@ -1,72 +1,107 @@
-"""What a run checks before any work starts."""
+"""What a run checks before any work starts: its plug-ins, its environment, and this machine.
+
+torch and transformers are imported where they are asked something, so that a mistake elsewhere is reported at once.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig
-
+from learners import plugins
 from learners.config import Config
-from learners.engines import ENGINES
-from learners.environment import make
-from learners.objectives import ALGORITHMS
+from learners.environment import EnvironmentConfig, make
 
 
 def check(config: Config) -> None:
     """What can be known to be impossible before a run starts.
 
     Raises:
-        ValueError: a setting cannot work on this machine or with the others.
-        EnvironmentFault: the environment cannot be made.
+        ValueError: a setting cannot work on this machine or with the others, or a plug-in does not fit.
+        EnvironmentFault: the environment or a wrapper cannot be made.
     """
+    plugins.check_terms(config.algorithm, config.objective)
     check_machine(config, trainers=config.trainer.count)
     environment = config.environment()
     used = [environment.kwargs, environment.eval_kwargs, *(stage.kwargs for stage in environment.stages)]
-    check_environment(environment.id, *used, environment.blind_kwargs or environment.eval_kwargs)
+    check_environment(environment, *used, environment.blind_kwargs or environment.eval_kwargs)
 
 
-def check_environment(env_id: str, *kwargs: dict[str, Any]) -> None:
+def check_environment(environment: EnvironmentConfig, *kwargs: Mapping[str, Any]) -> None:
     """Raises as `check` does: the environment cannot be made with each of these keyword arguments."""
-    if not env_id:
+    if not environment.id:
         raise ValueError("--env research: this preset names no environment of its own; give a gymnasium id")
+    plugins.metrics(environment.metrics)
     for each in kwargs:
-        make(env_id, each).close()
+        make(environment.id, each, environment.wrappers).close()
 
 
 def check_machine(config: Config, trainers: int) -> None:
-    """Raises as `check` does: the settings, with so many trainers, do not fit this machine."""
-    if config.algorithm not in ALGORITHMS:
-        raise ValueError(f"--algorithm {config.algorithm} is unknown; known: {', '.join(ALGORITHMS)}")
-    if config.engine.kind not in ENGINES and ":" not in config.engine.kind:
-        raise ValueError(f"--engine.kind {config.engine.kind} is unknown; known: {', '.join(ENGINES)}, or module:Class")
-    if config.model != "tiny":
-        try:
-            AutoConfig.from_pretrained(config.model)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"--model {config.model}: {str(error).splitlines()[0]}") from None
+    """Raises as `check` does: engine, renderer or cluster, with so many trainers, do not fit this machine."""
+    plugins.engine(config.engine.kind)
+    plugins.renderer(config.renderer)
+    _check_policy(config)
     if config.engine.kind == "vllm" and find_spec("vllm") is None:
         raise ValueError(
             "--engine.kind vllm: vLLM is not installed; pip install 'research-gym[cpu]' (or [gpu]), "
             "or take --engine.kind transformers"
         )
-    if config.model == "tiny" and config.tiny.hidden % (32 * config.tiny.heads):
+    _check_gpus(config, trainers)
+    if config.cluster == "local":
+        for section, count in (("engine", config.engine.count), ("trainer", trainers)):
+            if count > 1:
+                raise ValueError(
+                    f"--cluster local holds one {section}, and --{section}.count is {count}; "
+                    f"take --{section}.count 1 or --cluster ray"
+                )
+        return
+    if find_spec("ray") is None:
         raise ValueError(
-            f"--tiny.hidden {config.tiny.hidden}: give a multiple of 32 for each of the {config.tiny.heads} heads"
+            "--cluster ray: Ray is not installed; pip install 'research-gym[learn]', or take --cluster local"
         )
+    _check_cluster(os.environ.get("RAY_ADDRESS", ""))
+
+
+def _check_policy(config: Config) -> None:
+    if config.model == "tiny":
+        if config.tiny.hidden % (32 * config.tiny.heads):
+            raise ValueError(
+                f"--tiny.hidden {config.tiny.hidden}: give a multiple of 32 for each of the {config.tiny.heads} heads"
+            )
+        if config.renderer == "templated":
+            raise ValueError("--renderer templated: the tiny policy has no chat template; take --renderer plain")
+        return
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        AutoConfig.from_pretrained(config.model)
+        if config.renderer != "plain":  # e.g. this tokenizer has no chat template
+            plugins.renderer(config.renderer)(AutoTokenizer.from_pretrained(config.model))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(reason if reason.startswith("--") else f"--model {config.model}: {reason}") from None
+
+
+def _check_gpus(config: Config, trainers: int) -> None:
     engine_gpus = config.engine.count * config.engine.tensor_parallel * (config.engine.device == "cuda")
-    gpus = engine_gpus + trainers * (config.trainer.device == "cuda")
-    if gpus and "RAY_ADDRESS" not in os.environ and torch.cuda.device_count() < gpus:
+    trainer_gpus = trainers * (config.trainer.device == "cuda")
+    # In one process, engine and trainer share the first GPU.
+    local = config.cluster == "local"
+    gpus = max(engine_gpus, trainer_gpus) if local else engine_gpus + trainer_gpus
+    if not gpus or (not local and "RAY_ADDRESS" in os.environ):
+        return
+    import torch
+
+    if torch.cuda.device_count() < gpus:
         raise ValueError(
             f"this configuration needs {gpus} GPUs ({engine_gpus} for engines), and this machine has "
             f"{torch.cuda.device_count()}; lower --engine.count and --trainer.count, take --preset tiny-cpu, "
             "or set RAY_ADDRESS to a cluster that has them"
         )
-    _check_cluster(os.environ.get("RAY_ADDRESS", ""))
 
 
 def _check_cluster(address: str) -> None:
@@ -84,11 +119,14 @@ def _check_cluster(address: str) -> None:
 
 def placement(config: Config) -> str:
     """Which actors run where, for a person."""
+    import torch
+
     engine, trainer = config.engine, config.trainer
     each = f"{engine.tensor_parallel} GPU" if engine.device == "cuda" else f"{engine.threads} threads"
     own = "1 GPU" if trainer.device == "cuda" else f"{trainer.threads} threads"
+    where = "in this process: " if config.cluster == "local" else ""
     return (
-        f"engines: {engine.count} x {engine.kind} on {engine.device}, {each} each; "
+        f"{where}engines: {engine.count} x {engine.kind} on {engine.device}, {each} each; "
         f"trainers: {trainer.count} on {trainer.device}, {own} each; this machine: {os.cpu_count()} cores, "
         f"{torch.cuda.device_count()} GPUs"
     )
