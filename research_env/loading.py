@@ -1,118 +1,228 @@
-"""What all environments of a process share: data sets, questions, retrievers. A rollout has hundreds of them."""
+"""What all environments of a process share: data sets, questions, retrievers. A rollout has hundreds of environments.
+
+The only file that knows both questions and retrieval. Everything is loaded once for a key, and every key has a lock of
+its own: while one thread builds an index, other threads go on with what they have and load what they need.
+"""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache, wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 
+from cachetools import LRUCache
+
+from research_env import names
+from research_env.corpora.reader import CorpusReader, from_pool, open_file
 from research_env.errors import ConfigurationError
-from research_env.plugins import load
-from research_env.questions import DATASETS, Dataset, Question, select
-from research_env.retrieval import NoRetriever, Retriever, open_retriever
-from research_env.retrieval.addresses import check_pool_options, open_pool
+from research_env.questions.base import select
+from research_env.questions.catalogue import DATASETS, loaders
+from research_env.retrieval.addresses import open_retriever
+from research_env.retrieval.base import NoRetriever
+from research_env.retrieval.embedded.pool import check_pool_options, open_pool
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.types import Corpus, Dataset, Pool, Question
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
-_loading = threading.RLock()
+_KEPT = 128  # results of one function; a curriculum over worlds must not keep all of them
 
 
-def _once(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep what was loaded for the life of the process. Threads that ask at once wait for the first."""
-    cached = lru_cache(function)
+class Once(Generic[*Ts, T]):
+    """A function whose result is kept for each key, which is its positional arguments.
 
-    @wraps(function)
-    def once(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _loading:
-            return cached(*args, **kwargs)  # type: ignore[arg-type]
+    Threads that ask for one key at once wait for the first; a slow key holds up no other. A call that raises keeps
+    nothing: the next one tries again.
+    """
 
-    once.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
-    return once
+    def __init__(self, function: Callable[[*Ts], T]) -> None:
+        self._function = function
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget every result. The locks are new, too: a lock that a thread held during a fork is never released."""
+        # One attribute, so that a call that is under way goes on with the state it began with, and keeps nothing here.
+        self._state: tuple[threading.Lock, LRUCache[Any, T], dict[Any, Any]] = (threading.Lock(), LRUCache(_KEPT), {})
+
+    def __call__(self, *key: *Ts) -> T:
+        lock, kept, loading = self._state
+        with lock:  # for a moment only, never while something is loaded
+            if key in kept:
+                return kept[key]
+            # Reentrant: a data set that asks for itself while it loads must end in an error and not in a deadlock.
+            mine = loading.setdefault(key, threading.RLock())
+        with mine:
+            with lock:
+                if key in kept:  # another thread has loaded it while this one waited
+                    return kept[key]
+            result = self._function(*key)
+            with lock:
+                kept[key] = result
+                loading.pop(key, None)
+        return result
 
 
-class Source(NamedTuple):
-    """A data set as a key of what is loaded from it."""
+class DatasetKey(NamedTuple):
+    """A data set as a key of what is loaded from it, e.g. `DatasetKey("synthetic", '{"world_seed": 7}')`."""
 
     name: str
-    options: str
-    """Keyword arguments of its loader, JSON."""
+    """A name of `DATASETS`, or somebody else's `module:load`."""
+    options: str = "{}"
+    """Keyword arguments of its loader, JSON with sorted keys."""
     others: tuple[str, ...] = ()
     """Keyword arguments that are not the loader's, for the message about one that is nobody's."""
 
 
-@_once
-def dataset(source: Source) -> Dataset:
+@Once
+def dataset(key: DatasetKey) -> Dataset:
     """Load a data set.
 
     Raises:
-        ConfigurationError: an option that its loader does not take.
+        ConfigurationError: the name is unknown, an option is not one of its loader, or what it loads is not a data set.
     """
-    loader = load(DATASETS, "dataset", source.name)
-    arguments, known = json.loads(source.options), sorted(inspect.signature(loader).parameters)
-    for key in arguments:
-        if key not in known:
-            known += sorted(source.others)
-            close = difflib.get_close_matches(key, known, 1)
-            raise ConfigurationError(
-                f"{key}={arguments[key]!r} is not a keyword argument of this environment; "
-                + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}")
-            )
-    loaded: Dataset = loader(**arguments)
-    return loaded
+    table, options = loaders(), json.loads(key.options)
+    parameters = _parameters(names.load(table, "dataset", key.name))
+    for name in options:
+        if parameters is not None and name not in parameters:
+            known = [*parameters, *sorted(key.others)]
+            hint = names.did_you_mean(name, known).removeprefix("; ") or f"known: {', '.join(known)}"
+            raise ConfigurationError(f"{name}={options[name]!r} is not a keyword argument of this environment; {hint}")
+    return _checked(names.make(table, "dataset", key.name, (), **options), key.name)
 
 
-@_once
-def questions(source: Source, split: str, hops: tuple[int, ...] | None) -> Sequence[Question]:
-    """The questions of a split with these hop counts.
+@Once
+def questions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Sequence[Question]:
+    """The questions of a split with these hop counts; None keeps all.
 
     Raises:
         ConfigurationError: there is no such split, or no such question in it.
     """
-    splits = dataset(source).splits
+    splits = dataset(key).splits
     if split not in splits:
-        raise ConfigurationError(f"split={split!r}: {source.name} has {', '.join(map(repr, splits))}")
+        raise ConfigurationError(f"split={split!r}: {key.name} has {', '.join(map(repr, splits))}")
     found = splits[split] if hops is None else select(splits[split], hops)
     if not len(found):
-        raise ConfigurationError(f"hops={list(hops or ())}: {source.name} {split} has no question with that many hops")
+        raise ConfigurationError(f"hops={list(hops or ())}: {key.name} {split} has no question with that many hops")
     return found
 
 
-@_once
-def retriever(source: Source, address: str, options: str) -> Retriever:
-    """What searches the corpus at an address; `"pooled"` is built at first use.
+@Once
+def positions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Mapping[str, int]:
+    """Question id -> its index in `questions(key, split, hops)`."""
+    return {question.id: index for index, question in enumerate(questions(key, split, hops))}
+
+
+@Once
+def retriever(key: DatasetKey, address: str, options: str) -> Gateway:
+    """What searches the corpus at an address; `"pooled"` is built at first use. `options` is JSON with sorted keys.
 
     Raises:
-        ConfigurationError, RetrievalError: as `open_retriever`.
+        ConfigurationError, RetrievalError: as `open_retriever`; or the data set has no passages of its own.
     """
     if address == "none":  # whatever the options: a run evaluates without retrieval by this one change
-        return NoRetriever()
+        return Gateway(NoRetriever())
     given = json.loads(options)
-    if address != "pooled":
-        return open_retriever(address, **given)
-    return open_pool(dataset(source), given)
+    return open_pool(pool(key), given) if address == "pooled" else open_retriever(address, **given)
 
 
-def corpus(source: Source, address: str, options: str) -> dict[str, Any]:
-    """What is searched, for the record. A pool's index is not built for that; whatever else is searched is opened."""
+def corpus(key: DatasetKey, address: str, options: str) -> dict[str, Any]:
+    """What is searched, for the record: `Corpus` as a dictionary, a new one at each call."""
+    return asdict(_corpus(key, address, options))
+
+
+@Once
+def _corpus(key: DatasetKey, address: str, options: str) -> Corpus:
+    # An environment reports its corpus when it is made, and most are made long before the first search. A pool's
+    # index is not built for that; whatever else is searched is opened, so that a wrong address is told at once.
     if address == "pooled" and check_pool_options(json.loads(options)).mode != "replay":
-        pool = dataset(source)
-        return {"name": pool.name, "passages": pool.num_passages, "hash": pool.fingerprint}
-    return asdict(retriever(source, address, options).corpus)
+        return pool(key).corpus()
+    return retriever(key, address, options).corpus
 
 
-def _in_child() -> None:
-    """A child process must not write to its parent's connections, nor wait for its parent's threads."""
-    global _loading
-    _loading = threading.RLock()
-    retriever.cache_clear()  # type: ignore[attr-defined]
+def pool(key: DatasetKey) -> Pool:
+    """The passages that come with a data set.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    found = dataset(key).pool
+    if found is None:
+        raise ConfigurationError(
+            f"dataset {key.name!r} has no passages of its own: say with corpus= what is searched, e.g. a file of "
+            "passages, elasticsearch://host:9200/index, or 'none'"
+        )
+    return found
+
+
+def open_corpus(address: str, skip_bad: bool = False) -> CorpusReader:
+    """The passages of a file, or of a data set, which is a name of `DATASETS` or somebody else's `module:load`.
+
+    Raises:
+        ConfigurationError: the address is neither a file nor a data set, or the data set has no passages.
+    """
+    if os.path.isfile(address):
+        return open_file(Path(address), skip_bad)
+    if _is_dataset(address):
+        return from_pool(pool(DatasetKey(address)), skip_bad)
+    hint = names.did_you_mean(address, DATASETS)
+    raise ConfigurationError(
+        f"corpus {address!r} is neither a file nor a data set; known data sets: {', '.join(DATASETS)}, or "
+        f"module:load{hint}"
+    )
+
+
+def open_gateway(address: str, options: dict[str, Any]) -> Gateway:
+    """What `serve` searches: the passages of a data set, or what is at an address. The caller closes it.
+
+    Raises:
+        ConfigurationError, RetrievalError: as `retriever`.
+    """
+    return open_pool(pool(DatasetKey(address)), options) if _is_dataset(address) else open_retriever(address, **options)
+
+
+def forget() -> None:
+    """Forget everything that was loaded: for tests, and for a child process."""
+    for function in (dataset, questions, positions, retriever, _corpus):
+        function.forget()
+
+
+def _is_dataset(address: str) -> bool:
+    # `module:function://…` is a retriever's address, and a path may have a colon in it.
+    plugin = ":" in address and "://" not in address and not os.path.exists(address)
+    return address in DATASETS or plugin
+
+
+def _parameters(load: Any) -> list[str] | None:
+    """Names of the keyword arguments that a loader takes; None where it takes any, or does not tell."""
+    try:
+        parameters = inspect.signature(load).parameters.values()
+    except (TypeError, ValueError):  # not callable, or a builtin: `names.make` has the message
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return sorted(parameter.name for parameter in parameters)
+
+
+def _checked(loaded: Any, name: str) -> Dataset:
+    """What a loader returned; it may be somebody else's, and a dataclass does not check its fields."""
+    what = f"dataset={name!r}"
+    if not isinstance(loaded, Dataset):
+        raise ConfigurationError(f"{what} returns {type(loaded).__name__}, not a research_env.types.Dataset")
+    if not isinstance(loaded.splits, Mapping):
+        raise ConfigurationError(
+            f"{what}: splits is {type(loaded.splits).__name__}, not a mapping of split to questions"
+        )
+    if not isinstance(loaded.pool, Pool | None):
+        raise ConfigurationError(f"{what}: pool is {type(loaded.pool).__name__}, not a research_env.types.Pool or None")
+    return loaded
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    # A child process must not write to its parent's connections, nor wait for locks that its parent's threads hold.
+    os.register_at_fork(after_in_child=forget)

@@ -16,20 +16,20 @@ An official row (dev), shortened:
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from research_env.errors import DataInvalid
-from research_env.questions import Dataset, Hop, Question, store
-from research_env.questions.official import OfficialRow, read_rows
-from research_env.retrieval import Passage
+from research_env.questions import store
+from research_env.questions.base import OfficialRow, Splits, read_rows
+from research_env.text import passage_id
+from research_env.types import Dataset, Hop, Passage, Pool, Question
 
 NAME = "musique"
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Step(BaseModel):
     """`#1` stands for the answer of the first hop, and so on."""
     answer: str
     paragraph_support_idx: int | None
-    """`idx` of the gold paragraph; None in a row that is not answerable, where it was taken out."""
+    """`idx` of the gold paragraph; None in an unanswerable row, where that paragraph was taken out."""
 
 
 class Row(OfficialRow):
@@ -88,49 +88,48 @@ class Row(OfficialRow):
         return self
 
 
-@dataclass(frozen=True)
-class MuSiQue(Dataset):
-    """The questions of the splits on this machine, and the pool of all their paragraphs."""
-
-    skipped: Mapping[str, int]
-    """Split -> rows left out because they are not answerable (MuSiQue-Full has them)."""
-
-
-def load() -> MuSiQue:
-    """The splits on this machine. A few seconds for the full set; reads every file once.
+def load() -> Dataset:
+    """The splits on this machine. Nothing is parsed yet: a split is read when it is asked for, passages when an index
+    is built.
 
     Raises:
-        DataMissing: not one split is on this machine.
-        DataInvalid: an installed file is damaged.
+        DataMissing: no split is on this machine.
     """
     files = store.find(NAME)
+    # Taken before anything is read. What is read later is checked against it: the index is kept under this name.
     fingerprint = store.fingerprint(files)
-    pool: set[str] = set()
-    splits: dict[str, Sequence[Question]] = {}
-    skipped = dict.fromkeys(files, 0)
-    for split, path in files.items():
-        questions = []
-        for _, row in read_rows(path, Row):
-            ids = {p.idx: passage_id(p.title, p.paragraph_text) for p in row.paragraphs}
-            pool.update(ids.values())
-            if row.answerable:
-                questions.append(_question(row, ids))
-            else:
-                skipped[split] += 1
-        splits[split] = questions
-        _log.info("musique %s: %d questions, %d unanswerable rows left out", split, len(questions), skipped[split])
-    return MuSiQue(NAME, splits, lambda: _passages(files, fingerprint), len(pool), fingerprint, skipped)
+    pool = Pool(
+        name=NAME,
+        fingerprint=fingerprint,
+        passages=partial(_passages, files, fingerprint),
+        count=partial(store.passage_count, NAME, fingerprint, lambda: sum(1 for _ in _passages(files, fingerprint))),
+    )
+    return Dataset(NAME, Splits({split: partial(_questions, split, files, fingerprint) for split in files}), pool)
 
 
-def passage_id(title: str, text: str) -> str:
-    """First 16 hexadecimal digits of the sha256 of title, newline, text: the same in every pool the passage is in."""
-    return hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:16]
+def _questions(split: str, files: Mapping[str, Path], fingerprint: str) -> list[Question]:
+    """The answerable questions of a split, in file order.
+
+    Raises:
+        DataInvalid: the file is damaged, or is no longer the one that `fingerprint` was made from.
+    """
+    questions: list[Question] = []
+    unanswerable = 0
+    for _, row in read_rows(files[split], Row):
+        if row.answerable:
+            questions.append(_question(row))
+        else:
+            unanswerable += 1
+    _check_unchanged(files, fingerprint)
+    _log.info("musique %s: %d questions, %d unanswerable rows left out", split, len(questions), unanswerable)
+    return questions
 
 
-def _question(row: Row, ids: Mapping[int, str]) -> Question:
+def _question(row: Row) -> Question:
+    ids = {p.idx: passage_id(p.title, p.paragraph_text) for p in row.paragraphs}
     hops: list[Hop] = []
     for step in row.question_decomposition:
-        assert step.paragraph_support_idx is not None  # Row has checked it
+        assert step.paragraph_support_idx is not None  # Row has checked it, for an answerable row
         hops.append(Hop(_resolve(step.question, hops), step.answer, ids[step.paragraph_support_idx]))
     answers = [row.answer, *(alias for alias in row.answer_aliases if alias.strip())]
     return Question(
@@ -160,6 +159,7 @@ def _passages(files: Mapping[str, Path], fingerprint: str) -> Iterator[Passage]:
         DataInvalid: the files are no longer those that `fingerprint` was made from.
     """
     seen: set[str] = set()
+    # Questions share paragraphs, most of all as distractors, so the rows hold each several times.
     for path in files.values():
         for _, row in read_rows(path, Row):
             for paragraph in row.paragraphs:
@@ -167,6 +167,11 @@ def _passages(files: Mapping[str, Path], fingerprint: str) -> Iterator[Passage]:
                 if passage not in seen:
                     seen.add(passage)
                     yield Passage(passage, paragraph.title, paragraph.paragraph_text)
-    # Else an index of other passages would be kept under this fingerprint for good.
+    # At the end, when the last byte has been read. Otherwise an index of other passages would be kept under this
+    # fingerprint for good.
+    _check_unchanged(files, fingerprint)
+
+
+def _check_unchanged(files: Mapping[str, Path], fingerprint: str) -> None:
     if store.fingerprint(files) != fingerprint:
         raise DataInvalid("the files of musique were replaced while this process was running; start it again")

@@ -1,56 +1,31 @@
-"""Where data sets live on this machine, and how they get there.
+"""Where data sets live on this machine, and how files get there.
 
 A set is a folder `<home>/data/<name>` with one file `<split>.jsonl` for each split: the official rows, validated.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-import platformdirs
 from filelock import FileLock
 
+from research_env import names
 from research_env.errors import ConfigurationError, DataInvalid, DataMissing, ResearchError
-from research_env.questions import DATASETS
-from research_env.questions.official import OfficialRow, check, encode, read, read_rows, short
+from research_env.files import encode, home, replace, rows
+from research_env.questions.base import OfficialRow, check, read_rows
+from research_env.questions.catalogue import DATASETS, Registration, with_files
+from research_env.text import short
 
 SPLITS = ("train", "dev", "test")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the store knows of one data set."""
-
-    row: str
-    """`module:Model`, an `OfficialRow`; imported when first used."""
-    repo: str
-    """Data set repository on the Hugging Face Hub that holds the official files."""
-    revision: str
-    """Commit of `repo`, in full."""
-    files: Mapping[str, str]
-    """Split -> path in `repo`."""
-
-
-SOURCES: dict[str, Source] = {
-    # The authors publish a zip on Google Drive; these are its files. FlashRAG's rows have no such paragraphs.
-    "musique": Source(
-        row="research_env.questions.musique:Row",
-        repo="dgslibisey/MuSiQue",
-        revision="c8f4f8c9465fb69d31a8eae894c3fd509c4ca321",
-        files={"train": "musique_ans_v1.0_train.jsonl", "dev": "musique_ans_v1.0_dev.jsonl"},
-    ),
-}
-"""Data set name -> where its rows come from and what they look like."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +40,21 @@ class Installed:
     """Rows that are not asked."""
 
 
-def home() -> Path:
-    """Folder of everything this package keeps: `$RESEARCH_HOME`, or the user's data folder. May not exist yet."""
-    given = os.environ.get("RESEARCH_HOME")
-    return Path(given).expanduser().absolute() if given else platformdirs.user_data_path("research-gym")
-
-
 def find(name: str) -> dict[str, Path]:
     """Split -> file of a data set, in the order of `SPLITS`.
 
     Raises:
-        DataMissing: not one split is on this machine; the message holds the commands that bring it.
+        DataMissing: no split is on this machine; the message holds the commands that bring one.
         ConfigurationError: the set is unknown.
     """
-    _source(name)
+    hub = registration(name).hub
     folder = _folder(name)
     found = {split: path for split in SPLITS if (path := folder / f"{split}.jsonl").is_file()}
     if not found:
+        download = f"`python -m research_env data download {name}` or, " if hub else ""
         raise DataMissing(
-            f"the data set {name!r} is not in {folder}; bring it with `python -m research_env data download {name}` "
-            f"or, from files you have, `python -m research_env data add {name} FILE…`"
+            f"the data set {name!r} is not in {folder}; get it with {download}from files you have, "
+            f"`python -m research_env data add {name} FILE…`"
         )
     return found
 
@@ -96,7 +66,7 @@ def listing() -> list[Installed]:
         DataInvalid: an installed file is damaged.
     """
     found = []
-    for name in SOURCES:
+    for name in with_files():
         for split in SPLITS:
             path = _folder(name) / f"{split}.jsonl"
             if path.is_file():
@@ -115,59 +85,23 @@ def add(name: str, files: Sequence[str | Path], split: str | None = None) -> lis
 
     Raises:
         DataInvalid: a row is not what the format promises; names file, line and field.
-        ConfigurationError: the set is unknown, a file cannot be read, or its split cannot be told.
+        ConfigurationError: the set is unknown, a file cannot be read, or its name does not tell its split.
         ResearchError: the data folder cannot be written.
     """
-    _source(name)
+    registration(name)
     if split is not None and split not in SPLITS:
         raise ConfigurationError(f"split={split!r} is unknown; known: {', '.join(SPLITS)}")
     wanted = [(split or _split_of(Path(file)), Path(file)) for file in files]
 
-    def rows() -> Iterator[tuple[str, str, Any]]:
+    def numbered() -> Iterator[tuple[str, str, Any]]:
         for into, file in wanted:
             number = 0
-            for number, row in read(file, progress=True):
+            for number, row in rows(file, progress=True):
                 yield into, f"{file}, line {number}", row
             if not number:
                 raise DataInvalid(f"{file} is empty: it has no rows")
 
-    return _install(name, rows())
-
-
-def download(name: str) -> list[Installed]:
-    """Bring a data set from the Hugging Face Hub. All or nothing; splits it had are replaced.
-
-    Raises:
-        ResearchError: `datasets` is not installed, the Hub cannot be reached, or the data folder cannot be written.
-        DataInvalid: a row is not what the format promises.
-        ConfigurationError: the set is unknown.
-    """
-    repo = _source(name).repo
-    return _install(name, ((split, f"{repo}, {split} row {short(row.get('id'))}", row) for split, row in fetch(name)))
-
-
-def fetch(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Official rows from the Hub as `(split, row)`. The one function that needs the network.
-
-    Raises:
-        ResearchError: `datasets` is not installed, or the Hub cannot be reached.
-    """
-    source = _source(name)
-    try:
-        import datasets
-    except ImportError as error:
-        raise ResearchError(f"a download needs `datasets` ({error}): pip install 'research-gym[data]'") from error
-    try:
-        tables = datasets.load_dataset(source.repo, data_files=dict(source.files), revision=source.revision)
-    except Exception as error:  # the Hub client raises OSError, httpx's errors and several of its own
-        raise ResearchError(
-            f"https://huggingface.co/datasets/{source.repo} could not be read ({short(error, str)}); try again, or "
-            f"fetch {' and '.join(source.files.values())} by other means and run "
-            f"`python -m research_env data add {name} FILE…`"
-        ) from error
-    for split in source.files:
-        for row in tables[split]:
-            yield split, row
+    return install(name, numbered())
 
 
 def fingerprint(files: Mapping[str, Path]) -> str:
@@ -180,6 +114,7 @@ def fingerprint(files: Mapping[str, Path]) -> str:
     for path in files.values():
         try:
             status = path.stat()
+            # Size, time and inode stand for the content: `install` puts a new file in place, which changes one of them.
             total.update(_digest(path, status.st_size, status.st_mtime_ns, status.st_ino))
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -192,19 +127,44 @@ def _digest(path: Path, *_version: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _source(name: str) -> Source:
-    if name in SOURCES:
-        return SOURCES[name]
+def passage_count(name: str, fingerprint: str, count: Callable[[], int]) -> int:
+    """Number of passages in the pool of a set, kept beside its files, so that only the first process has to count.
+
+    Args:
+        name: Data set.
+        fingerprint: That of its files; a number that was kept for other files is not used.
+        count: Counts them, which takes a pass over every file.
+    """
+    kept = _folder(name) / ".passages.json"
+    # Whatever is wrong with the file (absent, half a file, another's), counting again puts it right.
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(kept.read_bytes())
+        if found["fingerprint"] == fingerprint:
+            return int(found["passages"])
+    passages = count()
+    # A data folder may be on a disk that this process must not write: the number is right all the same.
+    with suppress(OSError):
+        replace(kept, json.dumps({"fingerprint": fingerprint, "passages": passages}).encode())
+    return passages
+
+
+def registration(name: str) -> Registration:
+    """The registration of a data set that lives in files.
+
+    Raises:
+        ConfigurationError: the set is unknown, or needs no files.
+    """
+    known = with_files()
+    if name in known:
+        return DATASETS[name]
     if name in DATASETS:
-        raise ConfigurationError(f"{name!r} is generated: it needs no files; with files: {', '.join(SOURCES)}")
-    close = difflib.get_close_matches(name.lower(), SOURCES, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ConfigurationError(f"data set {name!r} is unknown; known: {', '.join(SOURCES)}{hint}")
+        raise ConfigurationError(f"{name!r} is generated: it needs no files; with files: {', '.join(known)}")
+    hint = names.did_you_mean(name.lower(), known)
+    raise ConfigurationError(f"data set {name!r} is unknown; known: {', '.join(known)}{hint}")
 
 
 def _model(name: str) -> type[OfficialRow]:
-    module, attribute = _source(name).row.split(":")
-    model: type[OfficialRow] = getattr(import_module(module), attribute)
+    model: type[OfficialRow] = names.load({name: registration(name).row or ""}, "data set", name)
     return model
 
 
@@ -221,8 +181,17 @@ def _split_of(file: Path) -> str:
     raise ConfigurationError(f"{file}: its name says {said}, so its split cannot be told; give it with --split")
 
 
-def _install(name: str, rows: Iterable[tuple[str, str, Any]]) -> list[Installed]:
-    """Validate and write `(split, where it stands, row)`; nothing is in place until everything has been written."""
+def install(name: str, numbered: Iterable[tuple[str, str, Any]]) -> list[Installed]:
+    """Validate and write rows; nothing is in place until everything has been written.
+
+    Args:
+        name: Data set.
+        numbered: `(split, where the row stands, row)`.
+
+    Raises:
+        DataInvalid: a row is not what the format promises, or no row is answerable.
+        ResearchError: the data folder cannot be written.
+    """
     model = _model(name)
     folder = _folder(name)
     files: dict[str, IO[bytes]] = {}
@@ -232,14 +201,15 @@ def _install(name: str, rows: Iterable[tuple[str, str, Any]]) -> list[Installed]
         with ExitStack() as cleanup:
             folder.mkdir(parents=True, exist_ok=True)
             cleanup.enter_context(FileLock(folder / ".lock"))
-            for split, where, raw in rows:
+            for split, where, raw in numbered:
                 row = check(model, raw, where)
                 if split not in files:
                     partial = folder / f".{split}.jsonl.tmp"
                     cleanup.callback(partial.unlink, missing_ok=True)
                     files[split] = cleanup.enter_context(partial.open("wb"))
                     seen[split], totals[split] = {}, 0
-                # MuSiQue-Full has each question twice under one id: as it is, and with a paragraph it needs taken out.
+                # Only answerable rows must have an id of their own: MuSiQue-Full has each question twice under one id,
+                # as it is, and with a paragraph that it needs taken out.
                 if row.answerable and (before := seen[split].setdefault(row.id, where)) is not where:
                     raise DataInvalid(f"{where}: id={short(row.id)} is taken by {before}")
                 totals[split] += 1
@@ -250,6 +220,7 @@ def _install(name: str, rows: Iterable[tuple[str, str, Any]]) -> list[Installed]
                 if not seen[split]:
                     raise DataInvalid(f"{split}: not one of its {totals[split]} rows is answerable")
                 file.close()
+            # Last of all, when every row of every split has passed: an earlier failure leaves the old files alone.
             for split in files:
                 os.replace(folder / f".{split}.jsonl.tmp", folder / f"{split}.jsonl")
     except ResearchError:

@@ -15,54 +15,55 @@ from __future__ import annotations
 
 from typing import Any
 
+from research_env import names
 from research_env.errors import ConfigurationError
-from research_env.plugins import load
-from research_env.questions import Dataset
-from research_env.questions.store import home
-from research_env.retrieval.gateway import Gateway, GatewayOptions
+from research_env.retrieval.base import NEEDS, Retriever
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.retrieval.gateway.options import GatewayOptions
+from research_env.retrieval.gateway.recording import Replay
 from research_env.retrieval.options import check_no_secret, check_options
-from research_env.retrieval.recording import Replay
+from research_env.types import Corpus
 
 RETRIEVERS: dict[str, str] = {
-    "": "research_env.retrieval.embedded:open_embedded",
-    "elasticsearch": "research_env.retrieval.elasticsearch:open_elasticsearch",
-    "elasticsearchs": "research_env.retrieval.elasticsearch:open_elasticsearch",
-    "http": "research_env.retrieval.remote:open_remote",
-    "https": "research_env.retrieval.remote:open_remote",
+    "": "research_env.retrieval.embedded.folder:open_embedded",
+    "elasticsearch": "research_env.retrieval.elasticsearch.search:open_elasticsearch",
+    "elasticsearchs": "research_env.retrieval.elasticsearch.search:open_elasticsearch",
+    "http": "research_env.retrieval.remote.client:open_remote",
+    "https": "research_env.retrieval.remote.client:open_remote",
 }
 """Scheme of an address ("" is a path) -> `module:function` of address and options, imported when first used."""
 
 
-def open_address(address: str, options: dict[str, Any]) -> Gateway:
-    """See `research_env.retrieval.open_retriever`."""
+def open_retriever(address: str, /, **options: Any) -> Gateway:
+    """Open the retriever at `address`; the table above has the addresses and their options.
+
+    Raises:
+        ConfigurationError: the address or an option cannot work.
+        RetrievalError: nothing usable answers there.
+    """
+    # First of all: no message below may quote an address that holds a password.
     check_no_secret(address)
     scheme, separator, _ = address.partition("://")
-    mine, others = _split(options, address)
-    if mine.mode == "replay":
-        return Gateway(Replay(mine.recording or ""), mine)
+    where = f"corpus {address!r}"
+    ours = {name: value for name, value in options.items() if name in GatewayOptions.model_fields}
+    theirs = {name: value for name, value in options.items() if name not in ours}
+    chosen = check_options(GatewayOptions, ours, where)
+    # A recording stands in for the retriever, which need not be there any more.
+    if chosen.mode == "replay":
+        return Gateway(Replay(chosen.recording or ""), chosen)
     if separator and ":" not in scheme and scheme not in RETRIEVERS:
         known = ", ".join(f"{name}://" for name in RETRIEVERS if name)
-        raise ConfigurationError(f"corpus {address!r}: {scheme}:// is unknown; known: {known}, or a path")
-    return Gateway(load(RETRIEVERS, "corpus", scheme if separator else "")(address, others), mine)
+        hint = names.did_you_mean(scheme, RETRIEVERS)
+        raise ConfigurationError(f"{where}: {scheme}:// is unknown; known: {known}, or a path{hint}")
+    return Gateway(_backend(scheme if separator else "", address, theirs), chosen)
 
 
-def open_pool(pool: Dataset, options: dict[str, Any]) -> Gateway:
-    """The pool of a data set, in an embedded index that is built at first use."""
-    from research_env.retrieval.bm25 import open_or_build
-
-    mine = check_pool_options(options)
-    if mine.mode == "replay":
-        return Gateway(Replay(mine.recording or ""), mine)
-    index = open_or_build(home() / "indexes", pool.name, pool.fingerprint, pool.passages, pool.num_passages)
-    return Gateway(index, mine)
-
-
-def check_pool_options(options: dict[str, Any]) -> GatewayOptions:
-    """A pool's options: the gateway's alone."""
-    return check_options(GatewayOptions, options, "retrieval of a pool")
-
-
-def _split(options: dict[str, Any], address: str) -> tuple[GatewayOptions, dict[str, Any]]:
-    mine = {name: value for name, value in options.items() if name in GatewayOptions.model_fields}
-    others = {name: value for name, value in options.items() if name not in mine}
-    return check_options(GatewayOptions, mine, f"corpus {address!r}"), others
+def _backend(scheme: str, address: str, options: dict[str, Any]) -> Retriever:
+    """What the function of a scheme returns, checked: it may be somebody else's."""
+    backend: Retriever = names.make(RETRIEVERS, "corpus", scheme, NEEDS, address, options)
+    if not isinstance(backend.corpus, Corpus):
+        raise ConfigurationError(
+            f"corpus={scheme!r}: the retriever's corpus is {type(backend.corpus).__name__}, not a "
+            "research_env.types.Corpus"
+        )
+    return backend

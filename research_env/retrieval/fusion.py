@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from research_env.retrieval import Corpus, Hit, Passage, Retriever
+from research_env.retrieval.base import Retriever
+from research_env.types import Corpus, Hit, Passage
 
 RRF_K = 60
 """The constant of Cormack, Clarke and Büttcher, "Reciprocal rank fusion" (SIGIR 2009)."""
 
 
 def fusion_depth(top_k: int) -> int:
-    """How deep each ranking is read to fuse `top_k`: a passage just below both must still be seen."""
+    """How deep each ranking is read to fuse `top_k`: a passage just below the top of both must still be seen."""
     return max(50, 4 * top_k)
 
 
@@ -30,6 +31,7 @@ def reciprocal_rank(rankings: Sequence[Sequence[Hit]], top_k: int) -> list[Hit]:
         for rank, hit in enumerate(ranking, 1):
             scores[hit.passage.id] = scores.get(hit.passage.id, 0.0) + 1.0 / (RRF_K + rank)
             passages.setdefault(hit.passage.id, hit.passage)
+    # `sorted` is stable and `scores` is in the order of first sight, which decides between equals.
     best = sorted(scores, key=lambda ident: -scores[ident])[:top_k]
     return [Hit(passages[ident], scores[ident]) for ident in best]
 

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import re
 
+from research_env.text import STOP_WORDS
+
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
-_SNOWBALL = """
-i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it
-its itself they them their theirs themselves what which who whom whose this that these those am is are was were be
-been being have has had having do does did doing would should could ought a an the and but if or because as until
-while of at by for with about against between into through during before after above below to from up down in out
-on off over under again further then once here there when where why how all any both each few more most other some
-such no nor not only own same so than too very
-"""
-_STOP = frozenset(_SNOWBALL.split())
-"""The stop words of Snowball's English stemmer, without its contractions, and "whose"."""
 
 
 def keywords(query: str, language: str = "english") -> str:
@@ -26,10 +18,11 @@ def keywords(query: str, language: str = "english") -> str:
     """
     if language != "english":
         return query
-    kept: dict[str, str] = {}
+    kept: dict[str, str] = {}  # lower case -> as it was first written
     for place, word in enumerate(_WORD.findall(query)):
         word = re.sub(r"['’]s$", "", word)
         low = word.lower()
-        if low not in _STOP or (place > 0 and word != low):
+        # The first word of a question has its capital from the sentence alone: it tells nothing.
+        if low not in STOP_WORDS or (place > 0 and word != low):
             kept.setdefault(low, word)
     return " ".join(kept.values()) or query

@@ -32,6 +32,7 @@ def check_options(model: type[M], given: dict[str, Any], where: str) -> M:
 def check_no_secret(address: str) -> None:
     """Raises ConfigurationError for an address that may hold credentials, before anything quotes it."""
     scheme, separator, rest = address.partition("://")
+    # By characters, not by a parser: a malformed address may hold a secret just as well.
     mark = next((mark for mark in "@?#" if mark in rest), None)
     if separator and mark:
         raise ConfigurationError(
@@ -47,6 +48,7 @@ def secret(variable: str) -> str | None:
         ConfigurationError: no HTTP header can hold it; the message names the variable alone.
     """
     value = os.environ.get(variable, "").strip()
+    # An HTTP client would quote the whole header, and so the secret, in its error.
     if not (value.isascii() and value.isprintable()):
         raise ConfigurationError(f"{variable} holds characters that are not printable ASCII")
     return value or None

@@ -17,10 +17,11 @@ from random import Random
 from typing import overload
 
 from research_env.errors import ConfigurationError
-from research_env.questions import Dataset, Hop, Question
 from research_env.synthetic.relations import RELATIONS, paths
 from research_env.synthetic.world import MAX_ENTITIES, MIN_ENTITIES, SPLITS, VERSION, World
+from research_env.types import Dataset, Hop, Pool, Question
 
+NAME = "synthetic"
 HOPS = (1, 2, 3, 4)
 
 
@@ -40,13 +41,14 @@ def load(*, world_seed: int = 0, num_entities: int = 5_000) -> Dataset:
     if not MIN_ENTITIES <= num_entities <= MAX_ENTITIES:
         raise ConfigurationError(f"num_entities={num_entities}: give {MIN_ENTITIES:,} to {MAX_ENTITIES:,}")
     world = World(world_seed, num_entities)
-    return Dataset(
-        name="synthetic",
-        splits={split: SyntheticQuestions(world, split) for split in SPLITS},
-        passages=world.articles,
-        num_passages=num_entities,
+    pool = Pool(
+        name=NAME,
         fingerprint=hashlib.sha256(f"synthetic {VERSION} {world_seed} {num_entities}".encode()).hexdigest(),
+        passages=world.articles,
+        count=lambda: num_entities,
     )
+    # The questions of a split make themselves on demand, so an ordinary dictionary is lazy enough.
+    return Dataset(NAME, {split: SyntheticQuestions(world, split) for split in SPLITS}, pool)
 
 
 class SyntheticQuestions(Sequence[Question]):

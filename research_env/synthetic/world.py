@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from research_env.retrieval import Passage
 from research_env.synthetic.names import make_names, shuffle
 from research_env.synthetic.relations import KINDS, RELATIONS
+from research_env.types import Passage
 
 SPLITS = {"train": 0.6, "dev": 0.2, "test": 0.2}
 """Share of the entities that each split owns."""

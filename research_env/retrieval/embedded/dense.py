@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from research_env.corpora.formats import contents
+from research_env.corpora.reader import CorpusReader
 from research_env.errors import ConfigurationError, RetrievalError
 from research_env.progress import track
-from research_env.retrieval import Corpus, Hit, Passage
-from research_env.retrieval.bm25 import check_content
-from research_env.retrieval.corpora import CorpusReader, contents
+from research_env.retrieval.embedded.bm25 import check_content
+from research_env.text import one_line
+from research_env.types import Corpus, Hit, Passage
 
 _BATCH = 64
+_MISSING = "dense retrieval needs sentence-transformers and faiss: pip install 'research-gym[dense]'"
 
 
 def prefixes(model: str) -> tuple[str, str]:
@@ -37,7 +40,7 @@ def prefixes(model: str) -> tuple[str, str]:
 
 
 class Encoder:
-    """Texts -> unit vectors. Thread-safe: one text batch at a time."""
+    """Texts -> unit vectors. Thread-safe: one batch of texts at a time."""
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Load a sentence-transformers model, or any transformers encoder, from a folder or the Hub.
@@ -48,14 +51,13 @@ class Encoder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise ConfigurationError(
-                "dense retrieval needs sentence-transformers and faiss: pip install 'research-gym[dense]'"
-            ) from None
+            raise ConfigurationError(_MISSING) from None
         self.name = model
         self.query_prefix, self.passage_prefix = prefixes(model)
         try:
             self._model = SentenceTransformer(model, device=device)
-        except (AssertionError, OSError, ValueError, RuntimeError) as error:  # torch asserts that it knows the device
+        # torch raises AssertionError for a device that it was not built for.
+        except (AssertionError, OSError, ValueError, RuntimeError) as error:
             raise ConfigurationError(f"encoder {model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self.dims = int(self._model.get_embedding_dimension() or 0)
         self._lock = threading.Lock()
@@ -69,6 +71,7 @@ class Encoder:
         return self._encode([self.passage_prefix + contents(passage) for passage in passages])
 
     def _encode(self, texts: list[str]) -> np.ndarray:
+        # Cut, because the tokenizer would first split all of a text of megabytes; a tokenizer takes UTF-8 only.
         clean = [text[:10_000].encode("utf-8", "replace").decode("utf-8") for text in texts]
         with self._lock:
             vectors = self._model.encode(clean, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
@@ -97,7 +100,7 @@ class DenseIndex:
             self._passages = np.memmap(folder / "passages.jsonl", mode="r")
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise RetrievalError(
-                f"{folder} is not a readable dense index ({' '.join(str(error).split())}); build it: "
+                f"{folder} is not a readable dense index ({one_line(error)}); build it: "
                 "python -m research_env index build --corpus FILE --to FOLDER --encoder MODEL"
             ) from None
         self._encoder = Encoder(about["encoder"], device)
@@ -105,20 +108,23 @@ class DenseIndex:
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`; the score is the cosine. A blank query finds nothing."""
+        # A blank text has a vector, too, but no meaning that could be near to anything.
         asked = [i for i, query in enumerate(queries) if query.strip()]
         found: list[list[Hit]] = [[] for _ in queries]
         if asked and self.corpus.passages:
             scores, rows = self._vectors.search(self._encoder.queries([queries[i] for i in asked]), top_k)
             for i, line, ids in zip(asked, scores, rows, strict=True):
+                # faiss fills up with row -1 where fewer than `top_k` passages exist.
                 found[i] = [Hit(self._passage(row), float(s)) for s, row in zip(line, ids, strict=True) if row >= 0]
         return found
 
     def _passage(self, row: int) -> Passage:
+        # Offset number N is where passage N begins; the last one is where the file ends.
         start, end = self._offsets[row : row + 2]
         return Passage(*json.loads(self._passages[start:end].tobytes()))
 
     def close(self) -> None:
-        """Let go of the mapped files."""
+        """Release the mapped files."""
         del self._vectors, self._passages, self._offsets
 
 
@@ -126,7 +132,7 @@ def build_dense(folder: Path, passages: CorpusReader, model: str, device: str = 
     """Encode every passage into `folder/dense`, which appears only once it is whole. The caller holds the lock.
 
     Raises:
-        ConfigurationError: as `Encoder`; or the folder is of another corpus, or has vectors of another encoder.
+        ConfigurationError: as `Encoder`; or the folder holds another corpus, or the vectors of another encoder.
         RetrievalError: the disk is full.
     """
     faiss = _faiss()
@@ -151,12 +157,13 @@ def build_dense(folder: Path, passages: CorpusReader, model: str, device: str = 
                 index.add(encoder.passages(batch))
                 for p in batch:
                     offsets.append(offsets[-1] + file.write(json.dumps([p.id, p.title, p.text]).encode() + b"\n"))
+        # Vectors and terms of one folder must be of the same passages, or `hybrid` would fuse two corpora.
         corpus = check_content(folder, passages.corpus())
         np.save(partial / "offsets.npy", np.array(offsets, np.int64))
         try:
             faiss.write_index(index, str(partial / "vectors.faiss"))
         except RuntimeError as error:
-            raise RetrievalError(f"{place} could not be written ({' '.join(str(error).split())[:200]})") from None
+            raise RetrievalError(f"{place} could not be written ({one_line(error)[:200]})") from None
         (partial / "about.json").write_text(json.dumps({"corpus": asdict(corpus), "encoder": model}), "utf-8")
         partial.rename(place)
     except BaseException:
@@ -168,7 +175,5 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise ConfigurationError(
-            "dense retrieval needs sentence-transformers and faiss: pip install 'research-gym[dense]'"
-        ) from None
+        raise ConfigurationError(_MISSING) from None
     return faiss

@@ -1,10 +1,11 @@
-"""Between the searches of many episodes and one backend: no query asked twice, no failure passed off as an answer.
+"""Between the searches of many episodes and one backend: no query is asked twice, no failure looks like an answer.
 
-- A query that was answered before comes from the cache; one that is on its way is waited for, not asked again.
+- A query that was answered before comes from the cache; for one that is on its way the caller waits, and it is not
+  asked again.
 - Queries that arrive while the backend is busy go out together in its next call. Nobody waits for company: an idle
   backend is called at once.
 - A call that fails for now is tried again, with growing random pauses, until the deadline. Then the searches fail,
-  and the circuit is open: one trial a cool-down is all that the backend is asked until it answers. Searches wait for
+  and the circuit is open: the backend is asked once a cool-down, by one trial, until it answers. Searches wait for
   the next trial, and fail with it, sooner than at their own deadline.
 """
 
@@ -21,13 +22,14 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
 
 from cachetools import LRUCache
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
-from research_env.retrieval import Corpus, Hit, Retriever
-from research_env.retrieval.circuit import Circuit
-from research_env.retrieval.recording import Recording
+from research_env.retrieval.base import Retriever
+from research_env.retrieval.gateway.circuit import Circuit
+from research_env.retrieval.gateway.options import GatewayOptions, Stats
+from research_env.retrieval.gateway.recording import Recording
+from research_env.types import Corpus, Hit
 
 Key = tuple[str, int]
 """Query and top-k."""
@@ -35,55 +37,11 @@ Key = tuple[str, int]
 
 @dataclass(slots=True)
 class _Wanted:
-    """An answer that somebody waits for."""
+    """An answer that at least one search waits for."""
 
     future: Future[list[Hit]]
     until: float
-    """When the last of those who wait gives up."""
-
-
-class GatewayOptions(BaseModel):
-    """What every retriever takes, whatever its address."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    deadline: float = Field(30.0, gt=0)
-    """Seconds a search may take, tries and pauses included."""
-    cooldown: float = Field(5.0, gt=0)
-    """Seconds between trials while the circuit is open; at most half the deadline."""
-    cache: int = Field(10_000, ge=0)
-    """Answers kept in memory; 0 keeps none."""
-    recording: str | None = None
-    """File that keeps answers from run to run."""
-    mode: str = Field("cache", pattern="^(cache|record|replay)$")
-    """`cache` reads and writes the recording; `record` asks the backend for everything and writes; `replay` reads, and
-    never asks the backend."""
-
-    @model_validator(mode="after")
-    def _needs_a_file(self) -> GatewayOptions:
-        if self.mode != "cache" and not self.recording:
-            raise ValueError(f"say with recording=FILE what to {self.mode}")
-        return self
-
-
-@dataclass
-class Stats:
-    """Counts since the gateway was opened."""
-
-    queries: int = 0
-    """Queries asked of the gateway."""
-    cached: int = 0
-    """Of these, answered from the cache or the recording."""
-    joined: int = 0
-    """Of these, answered by a call that was already on its way for another."""
-    sent: int = 0
-    """Queries sent to the backend; tries again count again."""
-    calls: int = 0
-    """Calls of the backend."""
-    retries: int = 0
-    """Of these, tries again."""
-    failed: int = 0
-    """Of the queries that were to be sent, those that ended in an error."""
+    """Deadline of the search that waits longest."""
 
 
 class Gateway:
@@ -100,7 +58,7 @@ class Gateway:
         self._inflight: dict[Key, _Wanted] = {}
         self._waiting: deque[Key] = deque()
         self._busy = 0
-        # At most half the deadline, so that who comes while the circuit is open lives to see the trial.
+        # At most half the deadline, so that a search that comes while the circuit is open sees the next trial.
         self._circuit = Circuit(min(self.options.cooldown, self.options.deadline / 2))
         self._closed = False
         self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="retrieval")
@@ -111,20 +69,32 @@ class Gateway:
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`; `RetrievalUnavailable` comes after the deadline, or from an open circuit."""
+        found = []
+        for outcome in self.outcomes(queries, top_k):
+            if isinstance(outcome, Exception):
+                raise outcome
+            found.append(outcome)
+        return found
+
+    def outcomes(self, queries: Sequence[str], top_k: int) -> list[list[Hit] | Exception]:
+        """What came of each query: its hits, or the error that `search` would raise for it alone.
+
+        All queries have one deadline. A query that fails does not lose the answers of the others.
+
+        Raises:
+            ConfigurationError: `top_k` is less than 1.
+        """
         until = time.monotonic() + self.options.deadline
         futures = self._ask_all(queries, top_k, until)
-        # A backend that takes one query a call is not worth a change of threads.
+        # A backend that takes one query a call computes in this process: changing threads costs more than it gains.
         self._work(here=self.max_batch == 1)
-        try:
-            return [list(future.result(max(0.0, until - time.monotonic()))) for future in futures]
-        except FutureTimeout:
-            raise self._late() from None
+        return [self._outcome(future, until) for future in futures]
 
     async def asearch(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """`search` for coroutines: the event loop goes on meanwhile."""
         futures = self._ask_all(queries, top_k, time.monotonic() + self.options.deadline)
         self._work(here=False)
-        # Shielded, because others may wait for the same answers.
+        # Shielded, because other searches may wait for the same answers: cancelling this one must not cancel them.
         waiting = asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future in futures))
         try:
             return [list(hits) for hits in await asyncio.wait_for(waiting, self.options.deadline)]
@@ -136,7 +106,7 @@ class Gateway:
         return self._circuit.trouble()
 
     def close(self) -> None:
-        """Let go of threads, connections and files; who still waits is told."""
+        """Release threads, connections and files; every waiting search gets an error."""
         with self._lock:
             self._closed = True
             waiting = [self._inflight.pop(key) for key in self._waiting]
@@ -149,6 +119,19 @@ class Gateway:
         if self._recording:
             self._recording.close()
 
+    def _outcome(self, future: Future[list[Hit]], until: float) -> list[Hit] | Exception:
+        try:
+            # Copied, because the same list is in the cache and goes to every search that asked the same.
+            return list(future.result(max(0.0, until - time.monotonic())))
+        except FutureTimeout:
+            # Either nothing has come in time, or the backend raised a TimeoutError of its own.
+            if not future.done():
+                return self._late()
+            error = future.exception()
+            return error if isinstance(error, Exception) else list(future.result())
+        except Exception as error:
+            return error
+
     def _late(self) -> RetrievalUnavailable:
         reason = f" ({self._circuit.reason})" if self._circuit.reason else ""
         return RetrievalUnavailable(f"{self.corpus.name}: no answer within {self.options.deadline:g} s{reason}")
@@ -159,12 +142,19 @@ class Gateway:
     def _ask_all(self, queries: Sequence[str], top_k: int, until: float) -> list[Future[list[Hit]]]:
         if top_k < 1:
             raise ConfigurationError(f"top_k={top_k}: give 1 or more")
-        return [self._ask((query, top_k), until) for query in queries]
+        futures: list[Future[list[Hit]]] = []
+        for query in queries:
+            try:
+                futures.append(self._ask((query, top_k), until))
+            except RetrievalError as error:  # the gateway is closed, or its recording cannot be read
+                futures.append(Future())
+                futures[-1].set_exception(error)
+        return futures
 
     def _ask(self, key: Key, until: float) -> Future[list[Hit]]:
         """The future answer to a query: known, on its way, or newly in the queue."""
         future: Future[list[Hit]] = Future()
-        future.set_running_or_notify_cancel()  # nobody may cancel what others wait for
+        future.set_running_or_notify_cancel()  # no caller may cancel what other searches wait for
         with self._lock:
             self.stats.queries += 1
             known = self._cache.get(key)
@@ -173,7 +163,7 @@ class Gateway:
         with self._lock:
             if self._closed:
                 raise self._shut()
-            if known is None:  # it may have been answered meanwhile
+            if known is None:  # it may have been answered while the recording was read, without the lock
                 known = self._cache.get(key)
             if known is None and key in self._inflight:
                 self.stats.joined += 1
@@ -195,7 +185,7 @@ class Gateway:
 
     def _work(self, here: bool) -> None:
         """Call the backend for what waits, as far as there is room for calls; the first on this thread if `here`."""
-        # A queue, because a semaphore is not fair: with 64 threads at one, some searches waited for seconds.
+        # A queue, because a semaphore is not fair: with 64 threads at a semaphore some searches waited for seconds.
         with self._lock:
             calls = min(self.concurrency - self._busy, -(-len(self._waiting) // self.max_batch))
             if calls < 1 or self._closed:
@@ -211,7 +201,8 @@ class Gateway:
                 self._hand_on()
 
     def _hand_on(self) -> None:
-        """Give back this thread's room for a call. Others may have come meanwhile: a thread of ours sees to them."""
+        """Give back this thread's room for a call, or hand it to a thread of ours where other searches wait."""
+        # The caller has its answer and must not be kept working for others.
         with self._lock:
             if self._waiting and not self._closed:
                 self._threads.submit(self._drain)
@@ -235,10 +226,10 @@ class Gateway:
         return batch
 
     def _answer(self, batch: list[Key]) -> None:
-        """Call the backend, and give everybody who waits the answer or the error."""
+        """Call the backend; every search that waits for these keys gets its answer or the error."""
         now = time.monotonic()
         with self._lock:
-            late = [key for key in batch if self._inflight[key].until <= now]  # nobody waits for these any more
+            late = [key for key in batch if self._inflight[key].until <= now]  # their searches have given up
         if late:
             self._settle(late, self._late())
             batch = [key for key in batch if key not in late]
@@ -253,17 +244,19 @@ class Gateway:
         except Exception as error:
             if len(batch) == 1 or self._closed:
                 self._settle(batch, self._shut() if self._closed else error)
-            else:  # one query that cannot be answered must not take the others with it
+            else:  # a query that cannot be answered must fail alone: ask for each by itself
                 for key in batch:
                     self._answer([key])
-        except BaseException:
+        except (
+            BaseException
+        ):  # Ctrl-C on the caller's own thread: the others must not wait for an answer that never comes
             self._settle(batch, RetrievalUnavailable(f"{self.corpus.name}: interrupted"))
             raise
         else:
             self._settle(batch, found)
 
     def _settle(self, batch: list[Key], outcome: list[list[Hit]] | Exception) -> None:
-        """Tell everybody who waits for these."""
+        """Give the outcome to every search that waits for these keys."""
         with self._lock:
             futures = [self._inflight.pop(key).future for key in batch]
             if isinstance(outcome, Exception):
@@ -271,6 +264,7 @@ class Gateway:
             else:
                 for key, hits in zip(batch, outcome, strict=True):
                     self._keep(key, hits)
+        # Without the lock: setting a result runs the callbacks of `asearch`.
         for place, future in enumerate(futures):
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
@@ -279,9 +273,9 @@ class Gateway:
 
     def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
         """One call of the backend with its tries."""
-        trial = self._circuit.admit()
+        trial = self._circuit.admit()  # waits, or raises, while the circuit is open
         tries = Retrying(
-            stop=stop_before_delay(0.0 if trial else self.options.deadline),
+            stop=stop_before_delay(0.0 if trial else self.options.deadline),  # a trial is one call
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
             retry=retry_if_exception_type(RetrievalUnavailable),
             before_sleep=self._before_pause,
@@ -303,10 +297,11 @@ class Gateway:
             self._circuit.reason = str(state.outcome.exception())
 
     def _once(self, queries: list[str], top_k: int) -> list[list[Hit]]:
-        if self._closed:
+        if self._closed:  # during a pause between two tries
             raise self._shut()
         self._count(calls=1, sent=len(queries))
         found = self.backend.search(queries, top_k)
+        # Answers are told apart by their place alone: one too few would give a query the passages of another.
         if len(found) != len(queries):
             raise RetrievalError(f"{self.corpus.name}: {len(found)} answers came to {len(queries)} queries")
         return found

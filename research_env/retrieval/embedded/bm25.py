@@ -18,8 +18,9 @@ from filelock import FileLock
 
 from research_env.errors import ConfigurationError, ResearchError, RetrievalError
 from research_env.progress import track
-from research_env.retrieval import Corpus, Hit, Passage
 from research_env.retrieval.keywords import keywords
+from research_env.text import one_line
+from research_env.types import Corpus, Hit, Passage, Pool
 
 ANALYSERS = (
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
@@ -30,8 +31,8 @@ ABOUT_FILE = "about.json"
 """In an index's folder: its `Corpus` and settings."""
 
 _WRITER_BYTES = 1 << 30  # at most; fewer, larger segments are searched faster
-_LARGE = 250_000  # passages; in a corpus of more, terms that are in more than this share are passed over
-_COMMON = 0.4  # as Lucene's QueryAutoStopWordAnalyzer has it
+_LARGE = 250_000  # passages; only in a larger corpus are common terms passed over
+_COMMON = 0.4  # a term in more than this share of the passages is common, as in Lucene's QueryAutoStopWordAnalyzer
 _TOKENIZER = "passage"  # our analyser's name within the index
 _SMALL = 50_000  # passages; a pool of fewer builds in about a second
 
@@ -68,7 +69,7 @@ class Bm25Index:
     Thread-safe; tantivy lets go of the interpreter lock, so threads search in parallel.
     """
 
-    max_batch = 1  # a batch would only make its first query wait for its last
+    max_batch = 1  # in a batch the first query would wait for the last, and nothing would be gained
     concurrency = os.cpu_count() or 1
 
     def __init__(self, folder: Path) -> None:
@@ -86,17 +87,19 @@ class Bm25Index:
             self._analyser = _analyser(made["analyser"])
             self._index = tantivy.Index.open(str(folder))
             self._index.register_tokenizer(_TOKENIZER, self._analyser)
+            # The files never change, so tantivy needs no thread that watches them.
             self._index.config_reader("manual")
             self._index.reload()
             self._searcher = self._index.searcher()
         except BaseException as error:
             raise _damage(folder, error) from error
+        # tantivy opens what is left of an index from which a segment was removed.
         if self._searcher.num_docs != self.corpus.passages:
             reason = f"{self._searcher.num_docs} passages of {self.corpus.passages}"
             raise RetrievalError(f"{folder} is not a whole index ({reason}); delete it and run again")
 
     def close(self) -> None:
-        """Nothing to let go of: the files are mapped, not held."""
+        """There is nothing to release: the files are mapped, not held open."""
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`. A query of stop words only, or of nothing, finds nothing."""
@@ -109,7 +112,7 @@ class Bm25Index:
         terms = self._terms(text)
         if not terms:
             return []
-        # Built from terms, never parsed: no query syntax can leak in.
+        # Built from terms and never parsed: whatever a policy writes is text, and not query syntax.
         clauses = [
             (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, field, term, index_option="freq"))
             for term in terms
@@ -131,42 +134,38 @@ class Bm25Index:
         terms = list(dict.fromkeys(self._analyser.analyze(wanted)))[:128]
         if self.corpus.passages <= _LARGE:
             return terms
-        # What is in half of a large corpus takes as long to add up as all else, and says as little as a stop word.
+        # A term in half of a large corpus takes as long to add up as all others, and says as little as a stop word.
         most = _COMMON * self.corpus.passages
         return [term for term in terms if self._searcher.doc_freq("text", term) <= most] or terms
 
 
 def _damage(folder: Path, error: BaseException) -> BaseException:
     """What to raise instead of `error`, which came while the index in `folder` was read."""
-    # Damaged files make tantivy raise ValueError, or panic in Rust, which pyo3 hands on as no Exception at all.
+    # Damaged files make tantivy raise ValueError, or panic in Rust; pyo3's PanicException is a BaseException, and it
+    # cannot be imported.
     if isinstance(error, (OSError, KeyError, TypeError, ValueError)) or type(error).__name__ == "PanicException":
-        reason = " ".join(str(error).split())
-        return RetrievalError(f"{folder} is not a readable index ({reason}); delete it and run again")
+        return RetrievalError(f"{folder} is not a readable index ({one_line(error)}); delete it and run again")
     return error
 
 
-def open_or_build(
-    cache: Path,
-    name: str,
-    fingerprint: str,
-    passages: Callable[[], Iterable[Passage]],
-    num_passages: int,
-) -> Bm25Index:
+def open_or_build(cache: Path, pool: Pool) -> Bm25Index:
     """The index of a pool of passages, built at first use and kept under `cache`.
 
-    The folder's name is a hash of `fingerprint` and `made_with()`. Safe with several processes at once: one builds,
-    the rest wait. Never half-written: it is built beside its place and renamed into it.
+    The folder's name is a hash of the pool's fingerprint and `made_with()`. Safe with several processes at once: one
+    builds, the rest wait. Never half-written: it is built beside its place and renamed into it. The pool's passages
+    are read and counted only where the index has to be built.
 
     Raises:
         RetrievalError: the disk is full or `cache` cannot be written.
-        ResearchError: whatever `passages` raises of its own.
+        ResearchError: whatever the pool raises of its own.
     """
-    folder = index_folder(cache, name, fingerprint)
+    folder = index_folder(cache, pool.name, pool.fingerprint)
     if not folder.exists():
-        with building(folder, f"the index of {name!r}"):
+        with building(folder, f"the index of {pool.name!r}"):
+            # Another process may have built it while this one waited for the lock.
             if not folder.exists():
-                corpus = Corpus(name, num_passages, fingerprint)
-                build(folder, passages(), num_passages, lambda: corpus)
+                corpus = pool.corpus()
+                build(folder, pool.passages(), corpus.passages, lambda: corpus)
     return Bm25Index(folder)
 
 
@@ -183,7 +182,7 @@ def building(folder: Path, what: str) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             yield
-    except ResearchError:  # a data set that cannot be read says so itself
+    except ResearchError:  # raised by the passages; its own message is better
         raise
     except (OSError, ValueError) as error:
         raise RetrievalError(
@@ -202,18 +201,19 @@ def build(
         folder: Its place.
         passages: What goes into it.
         num_passages: How many they are, where it is known.
-        corpus: What they are; called once they have all been read.
+        corpus: What they are; called when all of them have been read.
         analyser: One of `ANALYSERS`.
     """
-    for leftover in folder.parent.glob(f"{folder.name}.tmp*"):  # of a build that was killed: we hold the lock
+    # The lock is ours, so whatever lies there is of a build that was killed.
+    for leftover in folder.parent.glob(f"{folder.name}.tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp", dir=folder.parent))
     small = num_passages is not None and num_passages < _SMALL
     try:
         index = tantivy.Index(_schema(), path=str(partial))
         index.register_tokenizer(_TOKENIZER, _analyser(analyser))
-        # Small pools get one thread and so one segment: the same bytes searched, the same scores, every time. The
-        # others get as many as there are cores, which is what 0 means.
+        # A small pool gets one thread and so one segment: its scores are the same every time. A large one gets as many
+        # threads as there are cores, which is what 0 means.
         writer = index.writer(_WRITER_BYTES, num_threads=int(small))
         for p in track(passages, f"indexing {folder.name}", num_passages):
             writer.add_document(tantivy.Document(id=[p.id], title=[p.title], text=[p.text]))
@@ -228,10 +228,10 @@ def build(
 
 
 def check_content(folder: Path, read: Corpus) -> Corpus:
-    """What the index in `folder` is of.
+    """The corpus that the index in `folder` was made from.
 
     Raises:
-        ConfigurationError: it is not of the corpus that was read.
+        ConfigurationError: it is another than the one that was read.
     """
     corpus = Corpus(**json.loads((folder / ABOUT_FILE).read_text("utf-8"))["corpus"])
     if corpus.hash != read.hash:

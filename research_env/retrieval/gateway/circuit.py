@@ -11,7 +11,7 @@ from research_env.errors import RetrievalUnavailable
 class Circuit:
     """Closed while the backend answers; open once it has failed, and then one call a pause, the trial, is let through.
 
-    Who comes meanwhile waits for the trial and shares its luck. Thread-safe.
+    A call that comes meanwhile waits for the trial, and fails or goes on with it. Thread-safe.
     """
 
     def __init__(self, pause: float) -> None:
@@ -40,17 +40,19 @@ class Circuit:
                 if left <= 0 and not self._trying:
                     self._trying = True
                     return True
+                # While a trial is under way there is no time to wait for: `judge` wakes everybody.
                 self._changed.wait(None if self._trying else left)
         return False
 
     def judge(self, trial: bool, reason: str | None) -> None:
-        """Open the circuit after a call that failed for `reason`; close it after any other, which was answered."""
+        """Open the circuit after a call that failed for `reason`; close it after one that was answered (None)."""
         with self._changed:
             self._trying = self._trying and not trial
-            self._failed_trials += trial and reason is not None
+            self._failed_trials += trial and reason is not None  # wakes the calls that waited for this trial, to fail
             self.reason = reason or ""
             if reason is None:
                 self._due = None
+            # A call that began before the circuit opened and fails late must not put the next trial off.
             elif trial or self._due is None:
                 self._due = time.monotonic() + self._pause
             self._changed.notify_all()
@@ -62,7 +64,7 @@ class Circuit:
             return None if self._due is None or due else self.reason
 
     def give_up(self) -> None:
-        """Let nobody wait any longer."""
+        """End every wait with an error."""
         with self._changed:
             self._given_up = True
             self._changed.notify_all()

@@ -8,14 +8,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from research_env import names
+from research_env.corpora.reader import CorpusReader, open_file
 from research_env.errors import ConfigurationError, RetrievalError
-from research_env.plugins import choose
-from research_env.questions.store import home
-from research_env.retrieval import Corpus, Retriever
-from research_env.retrieval.bm25 import ABOUT_FILE, ANALYSERS, Bm25Index, build, building, check_content, index_folder
-from research_env.retrieval.corpora import open_corpus
+from research_env.files import home
+from research_env.retrieval.base import Retriever
+from research_env.retrieval.embedded.bm25 import (
+    ABOUT_FILE,
+    ANALYSERS,
+    Bm25Index,
+    build,
+    building,
+    check_content,
+    index_folder,
+)
+from research_env.retrieval.embedded.dense import DenseIndex, build_dense
 from research_env.retrieval.fusion import Hybrid
 from research_env.retrieval.options import check_options
+from research_env.types import Corpus
 
 
 class EmbeddedOptions(BaseModel):
@@ -61,8 +71,6 @@ def open_embedded(address: str, options: dict[str, Any]) -> Retriever:
         )
     if chosen.rank == "bm25":
         return Bm25Index(folder)
-    from research_env.retrieval.dense import DenseIndex
-
     dense = DenseIndex(folder / "dense", chosen.device)
     return dense if chosen.rank == "dense" else Hybrid(Bm25Index(folder), dense)
 
@@ -70,29 +78,28 @@ def open_embedded(address: str, options: dict[str, Any]) -> Retriever:
 def _index_of(file: Path) -> Bm25Index:
     """The index of a file, kept under `$RESEARCH_HOME` until the file changes."""
     path = file.resolve()
+    # Path, size and time stand for the content: hashing a file of 14 GB at every start would take too long.
     fingerprint = json.dumps([str(path), path.stat().st_size, path.stat().st_mtime_ns])
     folder = index_folder(home() / "indexes", file.name.split(".")[0], fingerprint)
     if not folder.exists():
-        build_folder(str(file), folder)
+        build_folder(open_file(file), folder)
     return Bm25Index(folder)
 
 
 def build_folder(
-    corpus: str,
+    corpus: CorpusReader,
     folder: Path,
     *,
     analyser: str = "english",
-    skip_bad: bool = False,
     encoder: str | None = None,
     device: str = "cpu",
 ) -> tuple[Corpus, int]:
     """Build the index of a corpus in `folder`.
 
     Args:
-        corpus: A file or a data set's name; see `open_corpus`.
-        folder: Where; what it holds is left alone if it is whole already.
+        corpus: Its passages.
+        folder: Where; an index that is whole already is left as it is.
         analyser: Language of the passages, one of `ANALYSERS`.
-        skip_bad: Pass over bad rows.
         encoder: A sentence-transformers model: vectors are made too.
         device: Where passages are encoded.
 
@@ -103,22 +110,22 @@ def build_folder(
         ConfigurationError, DataInvalid: the corpus cannot be read.
         RetrievalError: the disk is full or the folder cannot be written.
     """
-    choose(dict.fromkeys(ANALYSERS), "--analyser", analyser)
-    reader = open_corpus(corpus, skip_bad)
+    if analyser not in ANALYSERS:
+        hint = names.did_you_mean(analyser, ANALYSERS)
+        raise ConfigurationError(f"--analyser={analyser!r} is unknown; known: {', '.join(ANALYSERS)}{hint}")
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"--to {folder}: that is a file; give a folder")
     if folder.exists() and not (folder / ABOUT_FILE).exists() and any(folder.iterdir()):
-        raise RetrievalError(f"{folder} holds something that is no index; give another folder")
-    with building(folder, f"the index of {corpus!r}"):
+        raise RetrievalError(f"{folder} holds something that is not an index; give another folder")
+    with building(folder, f"the index of {corpus.name!r}"):
         if not (folder / ABOUT_FILE).exists():
-            build(folder, reader, reader.total, reader.corpus, analyser)
+            build(folder, corpus, corpus.total, corpus.corpus, analyser)
         elif (there := Bm25Index(folder).settings["analyser"]) != analyser:
             raise ConfigurationError(f"{folder} was made with --analyser {there}, not {analyser}; give another folder")
+        # The corpus is read to compare it, unless `build_dense` is about to read it anyway.
         elif not encoder or (folder / "dense").exists():
-            check_content(folder, reader.read())
+            check_content(folder, corpus.read())
         if encoder:
-            from research_env.retrieval.dense import build_dense
-
-            reader = open_corpus(corpus, skip_bad)
-            build_dense(folder, reader, encoder, device)
-    return Bm25Index(folder).corpus, reader.skipped
+            corpus = corpus.again()
+            build_dense(folder, corpus, encoder, device)
+    return Bm25Index(folder).corpus, corpus.skipped

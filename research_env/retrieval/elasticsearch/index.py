@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from research_env.corpora.content import ContentHash
+from research_env.corpora.reader import CorpusReader
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.progress import progress, track
-from research_env.retrieval import Corpus, Passage
-from research_env.retrieval.corpora import ContentHash, CorpusReader
-from research_env.retrieval.elasticsearch import connect, disk_full, failure
+from research_env.retrieval.elasticsearch.client import connect, disk_full, failure
+from research_env.retrieval.embedded.dense import Encoder
+from research_env.types import Corpus, Passage
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
-
-    from research_env.retrieval.dense import Encoder
 
 _CHUNK = 1_000
 _THREADS = 8  # two cores at the server take in twice as much as from one thread
@@ -28,7 +28,7 @@ _TIMEOUT = 120.0
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """What an index is created with; kept in it, so that another run can tell whether it has the same in mind."""
+    """What an index is created with; kept in it, so that another run can tell whether it wants the same."""
 
     k1: float = 1.2
     b: float = 0.75
@@ -73,9 +73,9 @@ class _Chunk:
 def build(address: str, reader: CorpusReader, settings: IndexSettings, device: str = "cpu") -> Corpus:
     """Bring a corpus into an index, or go on where a build was stopped.
 
-    Passages go out in chunks on eight connections, a few chunks ahead of the answers, so memory is bounded. The index
-    notes now and then how many passages, in the corpus's order, are safely in it, and their content hash; a build that
-    is started again passes over those. A passage's id is its id in the index: sent twice, it is there once.
+    Passages go out in chunks on eight connections, a few chunks ahead of the answers, so memory is bounded. Now and
+    then the index notes how many passages, in the corpus's order, are safely in it, and their content hash; a build
+    that is started again passes over those. A passage's id is its id in the index, so that sent twice it is there once.
 
     Raises:
         ConfigurationError: the index is there with other settings, or was begun with another corpus.
@@ -83,7 +83,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
     """
     client, index = connect(address, _TIMEOUT)
     client = client.options(max_retries=5, retry_on_timeout=True, retry_on_status=(429, 502, 503, 504))
-    encoder = _encoder(settings, device)
+    encoder = Encoder(settings.encoder, device) if settings.encoder else None
     try:
         meta = _prepare(client, index, address, settings, encoder.dims if encoder else 0)
         if meta["complete"]:
@@ -98,6 +98,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
                     noted = done
                     client.indices.put_mapping(index=index, meta={**meta, "done": done, "hash": digest})
         corpus = reader.corpus()
+        # Not before everything is in: an index that refreshes and copies itself while it is built takes longer.
         client.indices.put_settings(
             index=index, settings={"refresh_interval": "1s", "number_of_replicas": settings.replicas}
         )
@@ -108,6 +109,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
                 f"{address} holds {counted:,} passages, the corpus has {corpus.passages:,}: something else wrote to "
                 "the index; delete it and build it again"
             )
+        # The very last step: a search refuses an index that is not complete.
         client.indices.put_mapping(
             index=index, meta={**meta, "complete": True, "done": counted, "corpus": asdict(corpus)}
         )
@@ -158,7 +160,11 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
 
 
 def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSettings, dims: int) -> dict[str, Any]:
-    """Create the index or check that it is the one that is wanted; its `_meta`."""
+    """Create the index, or check that the one that is there is the wanted one.
+
+    Returns:
+        The index's `_meta`.
+    """
     wanted = settings.body(dims)
     if not client.indices.exists(index=index):
         client.indices.create(index=index, **wanted)
@@ -171,6 +177,7 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
         for name, value in asdict(settings).items()
         if (before := meta.get("settings", {}).get(name)) != value
     ]
+    # `_meta` is only what a build has written down; somebody may have made the fields otherwise.
     for name, field in wanted["mappings"]["properties"].items():
         there = found["mappings"].get("properties", {}).get(name)
         for key, value in field.items():
@@ -185,23 +192,23 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
 
 
 def _same(meta: dict[str, Any], reader: CorpusReader, counted: int, address: str) -> Corpus:
-    """The index is whole: read the corpus once more to tell whether it is of it."""
+    """For an index that is whole: read the corpus, to tell whether the index was made from it."""
     read, corpus = reader.read(), Corpus(**meta["corpus"])
     if counted != corpus.passages:
         raise RetrievalError(
-            f"{address} holds {counted:,} passages of {corpus.passages:,}: something has changed it since; "
+            f"{address} holds {counted:,} passages of {corpus.passages:,}: something has changed it since then; "
             "delete that index and build it again"
         )
     if read.hash != corpus.hash:
         raise ConfigurationError(
-            f"{address} is whole, but of another corpus ({corpus.name}, {corpus.passages:,} passages; this one has "
-            f"{read.passages:,}); give another index name, or delete that index"
+            f"{address} is whole, but it is of another corpus ({corpus.name}, {corpus.passages:,} passages; this one "
+            f"has {read.passages:,}); give another index name, or delete that index"
         )
     return corpus
 
 
 def _resumed(reader: CorpusReader, meta: dict[str, Any], address: str) -> Iterator[Passage]:
-    """The passages that are not in the index yet, after a check that those before are the same as then."""
+    """The passages that are not in the index yet, after a check that those before them have not changed."""
     passages = iter(reader)
     for _ in islice(passages, meta["done"]):
         pass
@@ -224,14 +231,14 @@ def _chunks(passages: Iterator[Passage], reader: CorpusReader, index: str, encod
 
 
 def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int, str]]:
-    """Send chunks, and say after each, in their order, how many passages are in the index by then, and their hash.
+    """Send chunks, and yield after each, in their order, how many passages are in the index by then, and their hash.
 
-    The first failure, or Ctrl-C, ends it: what has not been sent is not.
+    The first failure, or Ctrl-C, ends it: chunks that have not been sent stay unsent.
     """
     from elasticsearch import helpers
 
     def send(chunk: _Chunk) -> tuple[int, str]:
-        # Passages that the cluster has no room for now (429) are sent again, and they alone.
+        # Only those passages of a chunk are sent again for which the cluster had no room (429).
         retries: dict[str, Any] = {"max_retries": 8, "initial_backoff": 0.5, "max_backoff": 30}
         for _ in helpers.streaming_bulk(client, chunk.actions, chunk_size=_CHUNK, max_chunk_bytes=20 << 20, **retries):
             pass
@@ -242,6 +249,7 @@ def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int
         try:
             for chunk in chunks:
                 sending.append(threads.submit(send, chunk))
+                # In order, so that "done" is a prefix of the corpus even where a later chunk was answered first.
                 if len(sending) > 2 * _THREADS:
                     yield sending.popleft().result()
             while sending:
@@ -251,7 +259,7 @@ def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int
 
 
 def _refusal(error: Exception, address: str) -> Exception:
-    """What to raise in the place of an error of the client or its helpers."""
+    """What to raise in place of an error of the client or its helpers."""
     from elasticsearch import helpers
 
     if isinstance(error, helpers.ScanError):
@@ -262,29 +270,22 @@ def _refusal(error: Exception, address: str) -> Exception:
     if "read-only-allow-delete" in str(first):
         return disk_full(address)
     reason = f"passage {first.get('_id')!r}: status {first.get('status')}, {str(first.get('error'))[:300]}"
-    mend = "mend or leave out that passage" if first.get("status") == 400 else "run this again to go on"
-    return RetrievalError(f"{address} did not take {reason}; {mend}")
+    fix = "fix or leave out that passage" if first.get("status") == 400 else "run this again to go on"
+    return RetrievalError(f"{address} did not take {reason}; {fix}")
 
 
 def _scan(client: Elasticsearch, index: str) -> Iterator[Passage]:
     from elasticsearch import helpers
 
+    # What has been written since the last refresh is invisible to a scan.
     client.indices.refresh(index=index)
     for hit in helpers.scan(client, index=index, size=_CHUNK, query={"_source": ["title", "text"]}):
         yield Passage(hit["_id"], hit["_source"]["title"], hit["_source"]["text"])
 
 
 def _own(found: Any, index: str, address: str) -> dict[str, Any]:
-    """The description of an index, which an alias does not have."""
+    """The description of an index. An alias has none of its own: Elasticsearch answers with those of its indexes."""
     if index not in found:
         raise ConfigurationError(f"{address} is an alias; name the index itself: {', '.join(found)}")
     description: dict[str, Any] = found[index]
     return description
-
-
-def _encoder(settings: IndexSettings, device: str) -> Encoder | None:
-    if not settings.encoder:
-        return None
-    from research_env.retrieval.dense import Encoder
-
-    return Encoder(settings.encoder, device)

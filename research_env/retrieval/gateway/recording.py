@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from research_env.errors import RetrievalError
-from research_env.retrieval import Corpus, Hit, Passage
+from research_env.types import Corpus, Hit, Passage
 
 
 class Recording:
@@ -28,23 +28,24 @@ class Recording:
             corpus: Kept in a new file for `replay`.
 
         Raises:
-            RetrievalError: the file is no recording, cannot be opened, or is of another corpus or other settings.
+            RetrievalError: the file is not a recording, cannot be opened, or is of another corpus or other settings.
         """
         self.path = Path(path)
         self._lock = threading.Lock()
+        # SQLite would make the missing file, and a replay of nothing would look like a run without answers.
         if identity is None and not self.path.is_file():
-            raise RetrievalError(f"recording={path}: no such file; make one with mode='record'")
+            raise RetrievalError(f"recording={path}: there is no such file; make one with mode='record'")
         try:
             self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=10, isolation_level=None)
             if identity is not None:
-                # SQLite waits for no other process while it changes to WAL, so processes come one by one.
+                # SQLite does not wait for another process while it changes to WAL, so one process at a time does this.
                 with FileLock(f"{self.path}.lock"):
                     self._prepare(identity, corpus)
             self.about: dict[str, str] = dict(self._file.execute("SELECT key, value FROM about"))
         except (sqlite3.Error, OSError) as error:
             raise RetrievalError(f"recording={path}: {error}; give another file") from None
         if not {"identity", "corpus"} <= set(self.about):
-            raise RetrievalError(f"recording={path} is no recording; give another file")
+            raise RetrievalError(f"recording={path} is not a recording; give another file")
         if identity is not None and self.about["identity"] != identity:
             raise RetrievalError(
                 f"recording={path} is of another corpus or other settings: {self.about['identity']}, not {identity}; "
@@ -52,8 +53,8 @@ class Recording:
             )
 
     def _prepare(self, identity: str, corpus: Corpus | None) -> None:
-        self._file.execute("PRAGMA journal_mode=WAL")
-        self._file.execute("PRAGMA synchronous=NORMAL")
+        self._file.execute("PRAGMA journal_mode=WAL")  # readers and a writer at once
+        self._file.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, and never the file
         self._file.execute("BEGIN IMMEDIATE")
         self._file.execute("CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT)")
         self._file.execute("CREATE TABLE IF NOT EXISTS hits (key TEXT PRIMARY KEY, value TEXT)")
@@ -93,11 +94,11 @@ class Recording:
 
 
 def _key(query: str, top_k: int) -> str:
-    return json.dumps([query, top_k])  # ASCII: a lone surrogate has no other form
+    return json.dumps([query, top_k])  # ASCII, because SQLite's text is UTF-8, which cannot hold a lone surrogate
 
 
 class Replay:
-    """The retriever of `mode="replay"`: answers from a recording alone, whatever has become of the server."""
+    """The retriever of `mode="replay"`: answers from a recording alone; the server need not be there any more."""
 
     max_batch = 1
     concurrency = 1
@@ -129,4 +130,5 @@ class Replay:
         return hits
 
     def close(self) -> None:
+        """Close the file."""
         self._recording.close()

@@ -26,15 +26,15 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
+from research_env.corpora.formats import contents
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
-from research_env.retrieval import Hit
-from research_env.retrieval.corpora import contents
-from research_env.retrieval.gateway import Gateway
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.types import Hit
 
 MAX_QUERIES = 2_048
 MAX_TOP_K = 100
 MAX_BODY = 8 << 20  # bytes
-_MAX_REQUESTS = 1_000  # at once; further ones are told to come back (503)
+_MAX_REQUESTS = 1_000  # at once; further ones get 503 and come back
 _SEARCHES = {"/retrieve", "/search", "/batch_search"}
 _PATHS = {*_SEARCHES, "/corpus", "/health", "/metrics"}
 
@@ -108,14 +108,14 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
 
     @app.exception_handler(RequestValidationError)
     async def refused(request: Request, error: RequestValidationError) -> Response:
-        # Without the input, which may be no legal JSON.
+        # Without the input, which FastAPI would repeat: it may hold what JSON cannot, such as NaN.
         first = error.errors()[0]
         return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
 
     @app.exception_handler(ConfigurationError)
     @app.exception_handler(RetrievalError)
     async def failed(request: Request, error: Exception) -> Response:
-        # The client is told to try again, never given an empty list: nothing found is another answer.
+        # An error and never an empty list: an empty list says that nothing was found, and a trainer would believe it.
         status = 503 if isinstance(error, RetrievalUnavailable) else 502
         return JSONResponse({"error": str(error)}, status, {"Retry-After": "1"} if status == 503 else None)
 
@@ -157,11 +157,13 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
 
 
 async def _refusal(request: Request, token: str | None) -> Response | None:
-    """Why a request is not let in; None where it is."""
+    """The answer to a request that is not let in; None for one that is."""
     if token and request.url.path != "/health":
         given = request.headers.get("authorization", "")
+        # In constant time: `==` would tell by its duration how much of the token was right.
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             return JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+    # By the header alone, before the body is read: a body that is too large must not fill the memory first.
     size = request.headers.get("content-length", "")
     if request.method == "POST" and not (size.isdecimal() and int(size) <= MAX_BODY):
         status = 413 if size.isdecimal() else 411

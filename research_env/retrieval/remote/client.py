@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
+from research_env.corpora.formats import split_contents
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
-from research_env.questions.official import short
-from research_env.retrieval import Corpus, Hit, Passage
-from research_env.retrieval.corpora import split_contents
 from research_env.retrieval.options import check_options, secret
+from research_env.text import short
+from research_env.types import Corpus, Hit, Passage
 
 
 class RemoteOptions(BaseModel):
@@ -40,17 +40,17 @@ class RemoteRetriever:
         """Ask the server what it searches; one that does not tell is asked for a trial search.
 
         Raises:
-            ConfigurationError: the address is none.
+            ConfigurationError: the address is invalid.
             RetrievalUnavailable: nothing answers there.
             RetrievalError: what answers does not speak the protocol, or refuses the token.
         """
         try:
             parts = urlsplit(address)
-            host = parts.hostname if parts.port != 0 else None
+            host = parts.hostname if parts.port != 0 else None  # an invalid port raises ValueError when it is read
         except ValueError:
             host = None
         if not host:
-            raise ConfigurationError(f"{address!r} is no address of a server; write http://host:8000")
+            raise ConfigurationError(f"{address!r} is not the address of a server; write http://host:8000")
         self.address, self._protocol = address.rstrip("/"), options.protocol
         token = secret("RESEARCH_RETRIEVAL_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -87,7 +87,8 @@ class RemoteRetriever:
         except RetrievalUnavailable:
             raise
         except (RetrievalError, AttributeError, KeyError, TypeError, ValueError):
-            self.search(["retrieval"], 1)  # a server of another make: it must at least search
+            # Search-R1's own server has no /corpus. It must at least be able to search.
+            self.search(["retrieval"], 1)
             return Corpus(self.address, 0, None)
 
     def _send(self, method: str, path: str, body: Any) -> Any:
@@ -98,14 +99,16 @@ class RemoteRetriever:
             with self._client.stream(method, where, json=body) as response:
                 for part in response.iter_bytes():
                     content += part
-                    if time.monotonic() > until:  # httpx counts from part to part
+                    if time.monotonic() > until:  # httpx's own timeout starts again with every part that comes
                         raise httpx.ReadTimeout("the answer does not end")
         except httpx.TimeoutException:
             raise RetrievalUnavailable(f"{where} did not answer within {self._timeout:g} s") from None
         except httpx.TransportError as error:
             raise RetrievalUnavailable(f"{where} cannot be reached; is the server running? ({error})") from None
         except (httpx.InvalidURL, UnicodeError):
-            raise ConfigurationError(f"{self.address!r} is no address of a server; write http://host:8000") from None
+            raise ConfigurationError(
+                f"{self.address!r} is not the address of a server; write http://host:8000"
+            ) from None
         except httpx.HTTPError as error:
             raise RetrievalError(f"{where}: {error}") from None
         status, said = response.status_code, short(content.decode("utf-8", "replace"))
@@ -125,10 +128,10 @@ class RemoteRetriever:
         inner = found.get("document") if isinstance(found, dict) else None
         document = inner if isinstance(inner, dict) else found
         if not isinstance(document, dict) or not isinstance(document.get("contents"), str):
-            raise RetrievalError(f"{self.address}: {short(found)} is no passage; it needs contents")
+            raise RetrievalError(f"{self.address}: {short(found)} is not a passage; it needs contents")
         title, text = split_contents(document["contents"])
         score = found.get("score") if inner is not None else None
-        ident = document.get("id")
+        ident = document.get("id")  # 0 is an id; a document without one is known by its text
         passage = Passage(document["contents"][:80] if ident is None else str(ident), title, text)
         return Hit(passage, float(score) if isinstance(score, int | float) else -float(rank))
 
@@ -140,7 +143,7 @@ def _paired(answer: Any) -> Any:
     documents, scores = answer
     try:
         if not all(isinstance(score, int | float) for row in scores for score in row):
-            return answer  # two queries, without scores
+            return answer  # an answer without scores to two queries has the same outer shape
         return [
             [{"document": d, "score": s} for d, s in zip(row, values, strict=True)]
             for row, values in zip(documents, scores, strict=True)

@@ -1,0 +1,1 @@
+"""The commands of `python -m research_env`, one file each."""

@@ -1,0 +1,171 @@
+"""The formats in which corpora are published: a file -> rows, a row -> a passage.
+
+- wiki-18 and everything after it: `{"id": "0", "contents": "\\"The Official Story\\"\\nThe film deals with …"}`
+- any JSON Lines of `{"id": …, "title": …, "text": …}` (`_id` for `id` as in BEIR; a text may be a list of sentences)
+- HotpotQA's abstracts, `enwiki-….tar.bz2` as published: a tar of bzip2 files of such lines
+- questions as HotpotQA, 2WikiMultiHopQA (a JSON array, `context`) and MuSiQue (JSON Lines, `paragraphs`) publish them:
+  the paragraphs of all of them, each once
+"""
+
+from __future__ import annotations
+
+import bz2
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from research_env.errors import DataInvalid
+from research_env.files import half_a_pair, lines, parse
+from research_env.text import passage_id, short
+from research_env.types import Passage
+
+
+def read(path: Path) -> Iterator[tuple[str, Any]]:
+    """`(where, row)` of a file of any of the formats; a row that cannot be parsed is a `DataInvalid` in its place."""
+    return _dump(path) if path.name.endswith((".tar.bz2", ".tar")) else _json_file(path)
+
+
+def to_passage(row: Any, where: str) -> Passage:
+    """A row of any of the formats as a passage.
+
+    Raises:
+        DataInvalid: the row fits no format; names the field.
+    """
+    if not isinstance(row, dict):
+        raise DataInvalid(f"{where}: {short(row)} is not a JSON object; give JSON Lines, one object a line")
+    ident = row.get("id", row.get("_id"))
+    # True is an int to Python, and no id to anybody.
+    if isinstance(ident, int) and not isinstance(ident, bool):
+        ident = str(ident)
+    if not isinstance(ident, str) or not ident:
+        raise DataInvalid(f"{where}: id={short(ident)}: give a string that is not empty, or a whole number")
+    if "contents" in row and "text" not in row:
+        whole = row["contents"]
+        if not isinstance(whole, str):
+            raise DataInvalid(f"{where}: contents={short(whole)} is not a string")
+        title, text = split_contents(whole)
+    else:
+        title, text = _title_and_text(row, where)
+    # JSON can hold half of a surrogate pair; neither an index nor a server can.
+    try:
+        f"{ident}{title}{text}".encode()
+    except UnicodeEncodeError as error:
+        raise DataInvalid(f"{where}: {half_a_pair(error)}") from None
+    return Passage(ident, title, text)
+
+
+def contents(passage: Passage) -> str:
+    """A passage as one text, as wiki-18 and the E5 indexes made from it have it; `split_contents` undoes it."""
+    return f'"{passage.title}"\n{passage.text}'
+
+
+def split_contents(whole: str) -> tuple[str, str]:
+    """`(title, text)` of a passage in wiki-18's form: the title in quotes, a line end, the text."""
+    title, _, text = whole.partition("\n")
+    # Only the outer quotes go: the title of the album "Heroes" is `""Heroes" (album)"`.
+    if len(title) > 1 and title[0] == title[-1] == '"':
+        title = title[1:-1]
+    return title, text
+
+
+def _title_and_text(row: dict[str, Any], where: str) -> tuple[str, str]:
+    text = row.get("text")
+    fields = {"title": row.get("title", ""), "text": _joined(text) if isinstance(text, list) else text}
+    for name, value in fields.items():
+        if value is None:
+            raise DataInvalid(f"{where}: {name} is missing; give id, title and text, or id and contents")
+        if not isinstance(value, str):
+            raise DataInvalid(f"{where}: {name}={short(value)} is not a string")
+    return fields["title"], fields["text"]
+
+
+def _joined(parts: list[Any]) -> str | None:
+    """Sentences, or paragraphs of sentences, as one text; None where something else is among them."""
+    flat = [s for part in parts for s in (part if isinstance(part, list) else [part])]
+    return " ".join(s.strip() for s in flat).strip() if all(isinstance(s, str) for s in flat) else None
+
+
+def _json_file(path: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of a file of passages; of a file of questions, their paragraphs."""
+    seen: set[str] = set()
+    for where, row in _json_rows(path):
+        paragraphs = row.get("context", row.get("paragraphs")) if isinstance(row, dict) else None
+        # A passage may have a field `context` of its own, but a question has no text.
+        if not isinstance(paragraphs, list) or "text" in row or "contents" in row:
+            yield where, row
+            continue
+        for paragraph in paragraphs:
+            try:
+                passage = _from_paragraph(paragraph, where)
+            except DataInvalid as error:
+                yield where, error
+                continue
+            if passage.id not in seen:
+                seen.add(passage.id)
+                yield where, passage
+
+
+def _from_paragraph(paragraph: Any, where: str) -> Passage:
+    """`[title, sentences]` of HotpotQA and 2WikiMultiHopQA, `{"title", "paragraph_text"}` of MuSiQue."""
+    title = text = None
+    if isinstance(paragraph, list) and len(paragraph) == 2 and isinstance(paragraph[1], list):
+        title, text = paragraph[0], _joined(paragraph[1])
+    elif isinstance(paragraph, dict):
+        title, text = paragraph.get("title"), paragraph.get("paragraph_text")
+    if not isinstance(title, str) or not isinstance(text, str):
+        raise DataInvalid(f"{where}: {short(paragraph)} is not a paragraph of HotpotQA, 2WikiMultiHopQA or MuSiQue")
+    return to_passage({"id": passage_id(title, text), "title": title, "text": text}, where)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of JSON Lines; of a `.json` file that is one array, its elements, read as a whole."""
+    numbered = lines(path)
+    for number, line in numbered:
+        if number == 1 and ".jsonl" not in path.name and line.lstrip().startswith(b"["):
+            whole = _parsed(line + b"".join(more for _, more in numbered), str(path))
+            if isinstance(whole, DataInvalid):
+                raise whole  # the whole file is broken, so `skip_bad` must not pass over it as over one bad row
+            for place, row in enumerate(whole, 1):
+                yield f"{path}, row {place}", row
+        elif line.strip():
+            yield (where := f"{path}, line {number}"), _parsed(line, where)
+
+
+def _dump(path: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of HotpotQA's abstracts: `enwiki-…/AA/wiki_00.bz2` and so on in one archive."""
+    opened = bz2.open if path.name.endswith(".bz2") else open
+    try:
+        # Read through bz2 itself, which tells a cut-off file from a whole one; tarfile takes a cut for the end.
+        with opened(path, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isfile() else None
+                if file is None:
+                    continue
+                data = file.read()
+                if member.name.endswith(".bz2"):
+                    data = bz2.decompress(data)
+                for number, line in enumerate(data.split(b"\n"), 1):
+                    if line.strip():
+                        where = f"{path}, {member.name}, line {number}"
+                        yield where, _parsed(line, where)
+            # tarfile stops reading at the first mark of the end; what follows must be read for bz2 to check it.
+            while packed.read(1 << 20):
+                pass
+            # Without compression nothing checks the end. A whole archive ends with 1,024 bytes of zeros.
+            if opened is open:
+                packed.seek(-1024, 2)
+                if packed.read().strip(b"\0"):
+                    raise EOFError("it does not end as an archive does")
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise DataInvalid(f"{path}: the archive is cut off or damaged ({error})") from None
+    except OSError as error:
+        raise DataInvalid(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _parsed(line: bytes, where: str) -> Any:
+    """A row, or the error that says why it is not one: whether a bad row matters is for the reader to decide."""
+    try:
+        return parse(line, where)
+    except DataInvalid as error:
+        return error

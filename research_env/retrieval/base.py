@@ -1,0 +1,53 @@
+"""What every retriever is, and the one that finds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from research_env.types import Corpus, Hit
+
+
+class Retriever(Protocol):
+    """Finds passages. Thread-safe. Any string is a legal query."""
+
+    corpus: Corpus
+    settings: Mapping[str, Any]
+    """What decides, besides the corpus, which passages are found; JSON."""
+    max_batch: int
+    """Queries that are worth one call. 1 is for what is computed in this process and waits for nobody: it is called on
+    the caller's own thread."""
+    concurrency: int
+    """Calls that are worth making at once."""
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        """Best `top_k` hits of each query, best first; an empty list where nothing matches.
+
+        Raises:
+            RetrievalUnavailable: no answer now; the same search may succeed later.
+            RetrievalError: the search could not be carried out.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections and files."""
+        ...
+
+
+NEEDS = ("corpus", "settings", "max_batch", "concurrency", "search", "close")
+"""What somebody else's retriever must have; `isinstance` cannot tell for a Protocol with attributes."""
+
+
+class NoRetriever:
+    """The corpus `"none"`: every search finds nothing. It shows what a policy knows by heart."""
+
+    corpus = Corpus("none", 0, None)
+    settings: Mapping[str, Any] = {}
+    max_batch = 1
+    concurrency = 1
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        return [[] for _ in queries]
+
+    def close(self) -> None:
+        pass
