@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from importlib import import_module
 from typing import Any, Protocol
 
 import gymnasium as gym
 
 from agents import AGENTS
-from research_env.errors import ConfigurationError
+from research_env import names
 
 
 class Agent(Protocol):
@@ -36,15 +34,7 @@ def make_agent(name: str, env: gym.Env[str, str]) -> Agent:
     Raises:
         ConfigurationError: there is no such agent, or it cannot play this environment.
     """
-    if name not in AGENTS and ":" not in name:
-        close = difflib.get_close_matches(name, AGENTS, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigurationError(f"agent {name!r} is unknown; known: {', '.join(AGENTS)}, or module:Class{hint}")
-    module, _, attribute = AGENTS.get(name, name).partition(":")
-    try:
-        agent: Agent = getattr(import_module(module), attribute)(env)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"agent {name!r} cannot be loaded: {error}") from error
+    agent: Agent = names.make(AGENTS, "agent", name, ("reset", "act"), env)
     return agent
 
 

@@ -1,7 +1,7 @@
 """What a step of the environment costs besides retrieval.
 
-Plays episodes with the oracle through `gym.make`, times every `step`, and takes off the time spent inside the
-retriever's `search`. What is left is ours: parsing the turn, neutralising and joining the passages, keeping evidence,
+Plays episodes with the oracle through `gym.make`, times every `step`, and takes off the time spent inside the search
+tool. What is left is ours: parsing the turn, neutralising and joining the passages, keeping evidence,
 scoring. The bar is a median of 50 µs over all steps. The clock of the measurement itself, about 0.3 µs, is counted too.
 
     python -m benchmarks.environment --episodes 2000
@@ -25,23 +25,26 @@ from agents.oracle import OracleAgent
 from research_env import ENVIRONMENTS
 from research_env.env import ReSearchEnv
 from research_env.errors import DataMissing
-from research_env.retrieval import Hit, Retriever
+from research_env.tools.base import Tool
+from research_env.types import Call, Result
 
 BAR_US = 50.0
 """Median microseconds of a step besides retrieval that must not be exceeded."""
 
 
-class Timed:
-    """A retriever that adds up the nanoseconds spent in it."""
+class Timed(Tool):
+    """A tool that adds up the nanoseconds spent in another."""
 
-    def __init__(self, inner: Retriever) -> None:
+    def __init__(self, inner: Tool) -> None:
         self._inner, self.spent = inner, 0
+        self.name, self.description, self.parameters = inner.name, inner.description, inner.parameters  # type: ignore[misc]
+        self.is_search = inner.is_search  # type: ignore[misc]
 
-    def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+    def run(self, calls: Sequence[Call]) -> list[Result]:
         start = perf_counter_ns()
-        hits = self._inner.search(queries, top_k)
+        results = self._inner.run(calls)
         self.spent += perf_counter_ns() - start
-        return hits
+        return results
 
 
 def measure(env_id: str, episodes: int, **settings: Any) -> dict[str, np.ndarray]:
@@ -50,8 +53,7 @@ def measure(env_id: str, episodes: int, **settings: Any) -> dict[str, np.ndarray
     inner = env.unwrapped
     assert isinstance(inner, ReSearchEnv)
     agent = OracleAgent(env)
-    timed = Timed(inner._open_retriever())
-    inner._open_retriever = lambda: timed
+    timed = inner._tools["search"] = Timed(inner._tools["search"])
     found: dict[str, list[float]] = {"search": [], "answer": [], "retrieval": []}
     for seed in range(episodes):
         observation, info = env.reset(seed=seed)

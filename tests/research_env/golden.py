@@ -2,8 +2,8 @@
 
     python -m tests.research_env.golden FOLDER [transcripts.jsonl]
 
-plays every case (FOLDER holds the published samples) and prints the digest of each; `golden.json` keeps those digests as
-they were recorded before the environment was rebuilt around `Episode`.
+plays every case (FOLDER holds the published samples) and prints the digest of each; `golden.json` keeps those digests
+as they were recorded before the environment was rebuilt around `Episode`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def main(folder: str, out: str | None = None) -> None:
         everything += lines
     if out:
         Path(out).write_text("\n".join(everything) + "\n", encoding="utf-8")
-    print(json.dumps(digests, indent=2))
+    sys.stdout.write(json.dumps(digests, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 import research_env  # noqa: F401  (registers the ids)
+from research_env import loading
 from research_env.env import spread
 from research_env.errors import ConfigurationError, RetrievalError
 
@@ -196,20 +195,22 @@ def test_rewards(reward, turns, expected, musique_home):
 
 
 def test_a_failed_search_leaves_the_episode_as_it_was(env, monkeypatch):
+    """Budgets, form and transcript: what follows is as if the search had been made once."""
+
     class Outage:
-        def search(self, queries, top_k):
-            raise RetrievalError("the cluster is away")
+        def outcomes(self, queries, top_k):
+            return [RetrievalError("the cluster is away") for _ in queries]
 
     inner = env.unwrapped
     env.reset(options=FIRST)
-    env.step(search("Varn0a"))
-    before = copy.deepcopy((inner._turn, inner._searches, inner._format_ok, inner._transcript, inner._ended))
+    *_, before = env.step(search("Varn0a"))
+    shown = list(inner._episode.transcript)
     with monkeypatch.context() as outage:
-        outage.setattr(inner, "_open_retriever", Outage)
+        outage.setattr(loading, "retriever", lambda *_: Outage())
         for _ in range(3):
             with pytest.raises(RetrievalError, match="the cluster is away"):
                 env.step(search("Varn0b").replace("<think>", ""))
-    assert (inner._turn, inner._searches, inner._format_ok, inner._transcript, inner._ended) == before
+    assert (inner._episode.transcript, inner._episode.info) == (shown, before)
     text, *_, info = env.step(search("Varn0b"))
     assert "Varn0b is a guild" in text
     assert (info["turn"], info["searches"]) == (2, 2)

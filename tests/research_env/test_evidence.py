@@ -7,8 +7,7 @@ import json
 import pytest
 
 from research_env.evidence import Evidence
-from research_env.questions import Hop, Question
-from research_env.retrieval import Passage
+from research_env.types import Hop, Passage, Question
 
 QUESTION = Question(
     id="q1",

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research_env.rewards import REWARDS, Outcome, exact_match, f1, normalize_answer
+from research_env import names
+from research_env.rewards import REWARDS, Outcome, exact_match, f1
+from research_env.text import normalize_answer
 
 ANSWERS = st.lists(
     st.text(max_size=20) | st.sampled_from(["yes", "no", "the cat", "a cat sat"]), min_size=1, max_size=4
@@ -93,7 +95,7 @@ def test_scores_are_bounded_and_agree(prediction: str, golden: list[str]):
     ],
 )
 def test_rewards(outcome: Outcome, em: float, f1_reward: float, research: float):
-    assert {name: reward(outcome) for name, reward in REWARDS.items()} == {
+    assert {name: names.load(REWARDS, "reward", name)(outcome) for name in REWARDS} == {
         "em": em,
         "f1": f1_reward,
         "research": research,
