@@ -1,0 +1,128 @@
+"""The actors of a run under Ray, seen from the process of the loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import ray
+from ray.exceptions import RayTaskError
+
+from learners.cluster import placement, shares
+from learners.cluster.actors import RolloutActor, TrainerActor
+from learners.config import Config
+from learners.environment import EnvironmentFault
+from learners.packing import deal
+from learners.rollout import Rollout
+from learners.types import Batch, Play, Trajectory
+
+
+class RayCluster:
+    """See `Cluster`. With `RAY_ADDRESS` it joins a cluster of Ray's; without, it starts one on this machine."""
+
+    def __init__(self, config: Config, model: str, trainers: bool = True) -> None:
+        self.config = config
+        self._workers: list[Any] = []
+        self._trainers: list[Any] = []
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray would hide every GPU from actors that ask for none, and warn that it will stop doing so.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, logging_level=logging.ERROR,
+            log_to_driver=bool(os.environ.get("RESEARCH_DEBUG")),
+        )  # fmt: skip
+        try:
+            self._start(model, trainers)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, model: str, trainers: bool) -> None:
+        config = self.config
+        rollout = ray.remote(RolloutActor).options(**placement.engine_options(config))
+        self._workers = [rollout.remote(config, model, number) for number in range(config.engine.count)]
+        # Engines and trainers start side by side: each takes many seconds.
+        starting = [worker.start.remote() for worker in self._workers]
+        if trainers:
+            trainer = ray.remote(_RayTrainerActor).options(**placement.trainer_options(config))
+            self._trainers = [trainer.remote(config, model, rank) for rank in range(config.trainer.count)]
+            rendezvous = ray.get(self._trainers[0].own_address.remote())
+            starting += [trainer.start.remote(rendezvous) for trainer in self._trainers]
+        get(starting)
+
+    def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:
+        parts = get(
+            [
+                worker.collect.remote(share, dict(env_kwargs), temperature)
+                for worker, share in zip(
+                    self._workers, shares.plays_of_workers(plays, len(self._workers)), strict=True
+                )
+            ]
+        )  # fmt: skip
+        trajectories: list[Trajectory] = [t for part in parts for t in part.trajectories]
+        return Rollout(trajectories, sum(p.retried for p in parts), sum(p.dropped for p in parts))
+
+    def score(self, trajectories: Sequence[Trajectory], wanted: frozenset[str]) -> dict[str, list[np.ndarray]]:
+        def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+            return self._on_ranks("score", [(batches, wanted) for batches in of_ranks])
+
+        return shares.score(trajectories, wanted, self.config.trainer.max_batch_tokens, len(self._trainers), run)
+
+    def step(
+        self, batches: Sequence[Batch], learning_rate: float, coefficients: Mapping[str, float]
+    ) -> dict[str, float]:
+        dealt = deal(batches, len(self._trainers))
+        return shares.merge_metrics(
+            self._on_ranks("step", [(share, learning_rate, dict(coefficients)) for share in dealt])
+        )
+
+    def publish(self, version: int) -> None:
+        # Every rank takes part in gathering the weights. They are one copy in the object store, and none on disk.
+        weights, *_ = [trainer.call.remote("weights") for trainer in self._trainers]
+        get([worker.update_weights.remote(weights, version) for worker in self._workers])
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        # Actors run in folders of their own. On several machines all of them must see this one.
+        self._on_ranks("save", [(folder.resolve(), state)] * len(self._trainers))
+
+    def load(self, folder: Path) -> None:
+        self._on_ranks("load", [(folder.resolve(),)] * len(self._trainers))
+
+    def _on_ranks(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call a method of `Trainer` on every rank, each with its own arguments."""
+        return get([t.call.remote(method, *args) for t, args in zip(self._trainers, arguments, strict=True)])
+
+    def close(self) -> None:
+        """Stop engines, then Ray."""
+        closing = [worker.close.remote() for worker in self._workers]
+        self._workers, self._trainers = [], []
+        if closing:
+            # An engine that hangs, or whose actor has died, must not keep Ray from ending.
+            ray.wait(closing, num_returns=len(closing), timeout=10)
+        ray.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _RayTrainerActor(TrainerActor):
+    def own_address(self) -> str:
+        """`address` on the machine that Ray has put this actor on."""
+        return self.address(ray.util.get_node_ip_address())
+
+
+def get(calls: list[Any]) -> list[Any]:
+    """`ray.get`; an environment's fault comes as itself, where Ray would raise the worker's traceback."""
+    try:
+        return ray.get(calls)
+    except RayTaskError as error:
+        if isinstance(error.cause, EnvironmentFault):
+            raise error.cause from None
+        raise

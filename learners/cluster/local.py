@@ -1,0 +1,118 @@
+"""One engine and one trainer in this process, without Ray: for tests, debugging, and machines that have torch alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from learners.cluster import placement, shares
+from learners.cluster.actors import RolloutActor, TrainerActor
+from learners.config import Config
+from learners.rollout import Rollout
+from learners.types import Batch, Play, Trajectory
+
+T = TypeVar("T")
+
+_PATIENCE = 10.0
+"""Seconds that closing waits for an engine."""
+
+
+class LocalCluster:
+    """See `Cluster`. The engine and the episodes live on an event loop on a thread of its own, the trainer on the
+    caller's thread; what they raise arrives as itself, with its traceback."""
+
+    def __init__(self, config: Config, model: str, trainers: bool = True) -> None:
+        """Start the engine and load the policy.
+
+        Raises:
+            ValueError: the configuration asks for several engines or trainers.
+        """
+        if config.engine.count > 1 or config.trainer.count > 1:
+            raise ValueError(
+                f"--cluster local has one engine and one trainer, not {config.engine.count} and "
+                f"{config.trainer.count}; leave --engine.count and --trainer.count at 1, or take --cluster ray"
+            )
+        # They work as far as torch and transformers are not imported yet, and in an engine's own processes.
+        for name, value in placement.environment(max(config.engine.threads, config.trainer.threads)).items():
+            os.environ.setdefault(name, value)
+        self.config = config
+        self._rollout = RolloutActor(config, model, 0)
+        self._trainer = TrainerActor(config, model, 0)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="local-cluster", daemon=True)
+        self._thread.start()
+        try:
+            self._wait(self._rollout.start())
+            if trainers:
+                self._trainer.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:
+        return self._wait(self._rollout.collect(plays, env_kwargs, temperature))
+
+    def score(self, trajectories: Sequence[Trajectory], wanted: frozenset[str]) -> dict[str, list[np.ndarray]]:
+        def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+            return [self._trainer.call("score", batches, wanted) for batches in of_ranks]
+
+        return shares.score(trajectories, wanted, self.config.trainer.max_batch_tokens, 1, run)
+
+    def step(
+        self, batches: Sequence[Batch], learning_rate: float, coefficients: Mapping[str, float]
+    ) -> dict[str, float]:
+        return shares.merge_metrics([self._trainer.call("step", batches, learning_rate, coefficients)])
+
+    def publish(self, version: int) -> None:
+        # An engine takes copies: these arrays are the very weights that the next step changes.
+        self._wait(self._rollout.update_weights(self._trainer.call("weights"), version))
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        self._trainer.call("save", folder.resolve(), state)
+
+    def load(self, folder: Path) -> None:
+        self._trainer.call("load", folder.resolve())
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine on the event loop's thread. Ctrl-C ends the waiting and cancels the coroutine."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop the engine, then the event loop and its thread. An environment's step that is running ends by itself."""
+        if self._loop.is_closed():
+            return
+        try:
+            self._wait(self._stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _stop(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._rollout.close(), _PATIENCE)
+            # Threads of `asyncio.to_thread`, for which this waits: so only where the engine has not been given up.
+            await asyncio.get_running_loop().shutdown_default_executor()
+        # Episodes that Ctrl-C has cancelled may still be on their way out; a closed loop would warn of each.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,62 @@
+"""How work is divided over engines and trainers, and put together again. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from learners.packing import deal, pack_to_score, unpack
+from learners.types import Batch, Play, Trajectory
+
+Columns = dict[str, np.ndarray]
+"""Name -> `[T]` nats, of one batch."""
+
+
+def plays_of_workers(plays: Sequence[Play], workers: int) -> list[list[Play]]:
+    """The plays of each worker: whole groups, as many groups for each as far as possible, in order.
+
+    A group's prompt is computed once by an engine that caches prefixes, so a group stays together.
+    """
+    groups: dict[int, list[Play]] = {}
+    for play in plays:
+        groups.setdefault(play.group, []).append(play)
+    whole = list(groups.values())
+    edges = [worker * len(whole) // workers for worker in range(workers + 1)]
+    return [[play for group in whole[edges[i] : edges[i + 1]] for play in group] for i in range(workers)]
+
+
+def score(
+    trajectories: Sequence[Trajectory], wanted: frozenset[str], max_tokens: int, ranks: int,
+    run: Callable[[list[list[Batch]]], Sequence[Sequence[Columns]]],
+) -> dict[str, list[np.ndarray]]:  # fmt: skip
+    """Score trajectories on several trainers; see `Cluster.score`.
+
+    Args:
+        trajectories: `[N]`.
+        wanted: Names of the scores.
+        max_tokens: Tokens a batch may hold.
+        ranks: Trainers.
+        run: The batches of each rank -> the columns of each batch of each rank.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.float32)] * len(trajectories) for name in wanted}
+    if not trajectories or not wanted:
+        return found
+    members, batches = pack_to_score(trajectories, max_tokens)
+    parts = run(deal(batches, ranks))
+    for number, (some, batch) in enumerate(zip(members, batches, strict=True)):
+        # `deal` gives the batches out in turn, and fills up with empty ones, which are passed over here.
+        columns = parts[number % ranks][number // ranks]
+        for name in wanted:
+            for at, values in unpack(some, batch, columns[name]):
+                found[name][at] = values.astype(np.float32, copy=False)
+    return found
+
+
+def merge_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of a step from those of the ranks, `[R]`: each rank has its part of the sum.
+
+    `gradient_norm` is no part of a sum: every rank has that of the whole update.
+    """
+    summed = {name: sum(part[name] for part in parts) for name in parts[0]}
+    return summed | {"gradient_norm": parts[0]["gradient_norm"]}
