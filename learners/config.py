@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -142,13 +142,15 @@ def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
     sources = _sources(ahead)
     # What flags there are depends on the algorithm, which any of the sources may name.
     chosen = _chosen(sources, ahead, algorithm)
-    line: Any = create_model(
-        "CommandLine", __base__=(BaseSettings, Config), __doc__=Config.__doc__,
-        objective=(plugins.algorithm(chosen).Settings, ...),
+    settings = plugins.algorithm(chosen).Settings
+    line = create_model(
+        "CommandLine", __base__=(BaseSettings, Config), __doc__=Config.__doc__, objective=(settings, ...)
     )  # fmt: skip
+    # The source alone is used, which parses and does not check: what is not given must not get a default here.
     given = CliSettingsSource[Any](
-        line, cli_prog_name=prog, cli_parse_args=rest, cli_kebab_case=True, cli_implicit_flags=True
-    )()
+        cast(type[BaseSettings], line), cli_prog_name=prog, cli_parse_args=rest,
+        cli_kebab_case=True, cli_implicit_flags=True,
+    )()  # fmt: skip
     return _resolve(sources, merge(old, given), chosen)
 
 

@@ -68,7 +68,7 @@ def faults() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise EnvironmentFault(f"{type(error).__name__}: {error}") from error
+        raise EnvironmentFault(names.one_line(error)) from error
 
 
 def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfig] = ()) -> gym.Env[str, str]:
@@ -91,7 +91,7 @@ def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfi
         if isinstance(error, gym.error.UnregisteredEnv) and ":" not in env_id:
             hint = " Where a module registers it, write module:Id-v0."
         # Without the arguments, among which somebody may have put a password; the error names the one that is wrong.
-        raise EnvironmentFault(f"environment {env_id!r}: {error}{hint}") from error
+        raise EnvironmentFault(f"environment {env_id!r}: {names.flat(error)}{hint}") from error
     for wrapper in wrappers:
         env = _wrap(env, wrapper)
     for what, space in (("action", env.action_space), ("observation", env.observation_space)):

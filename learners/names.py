@@ -18,9 +18,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def flat(text: object) -> str:
+    """A text or a message without line breaks."""
+    return " ".join(str(text).split())
+
+
 def one_line(error: BaseException) -> str:
-    """An exception as one line: its type, and its message without line breaks."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """An exception as one line: its type and its message."""
+    return flat(f"{type(error).__name__}: {error}")
 
 
 def load(table: Mapping[str, str], what: str, name: str) -> Any:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
@@ -13,9 +16,11 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from learners import grpo
-from learners.config import Config, preset_path
-from learners.grpo import choose_folder, load_config
+from learners import run
+from learners.algorithms.grpo import GRPOSettings
+from learners.config import Config, load_config, resolve
+from learners.preflight import choose_folder
+from learners.settings import preset_path
 
 PRESETS = sorted(path.stem for path in (Path(str(files("learners"))) / "presets").glob("*.toml"))
 
@@ -24,7 +29,7 @@ PRESETS = sorted(path.stem for path in (Path(str(files("learners"))) / "presets"
 def toml(tmp_path: Path) -> Path:
     """A TOML file that sets one thing the tiny preset sets, one it does not, and one inside a section."""
     path = tmp_path / "mine.toml"
-    path.write_text("prompts = 7\nclip = 0.3\n\n[engine]\nmax_length = 333\n")
+    path.write_text("prompts = 7\n\n[objective]\nclip = 0.3\n\n[engine]\nmax_length = 333\n")
     return path
 
 
@@ -36,22 +41,23 @@ def test_defaults_then_preset_then_toml_then_command_line(toml: Path) -> None:
         for name, value in preset.get(section, {}).items():
             assert getattr(getattr(plain, section), name) == value
     defaults = {name: field.default for name, field in Config.model_fields.items()}
-    assert any(getattr(plain, name) == preset[name] != defaults[name] for name in preset)
-    assert plain.clip == defaults["clip"]
+    assert any(getattr(plain, name) == preset[name] != defaults[name] for name in ("steps", "minibatches"))
+    assert plain.objective.clip == GRPOSettings().clip
+    assert plain.objective.kl == preset["objective"]["kl"] != GRPOSettings().kl
 
     filed = load_config(["--config", str(toml)])
-    assert (filed.prompts, filed.clip, filed.engine.max_length) == (7, 0.3, 333)
+    assert (filed.prompts, filed.objective.clip, filed.engine.max_length) == (7, 0.3, 333)
     assert filed.trainer == plain.trainer, "the file threw away what it does not set"
     assert filed.engine == plain.engine.model_copy(update={"max_length": 333})
 
     told = load_config(["--prompts", "9", f"--config={toml}", "--engine.max-length", "444"])
-    assert (told.prompts, told.clip, told.engine.max_length) == (9, 0.3, 444)
+    assert (told.prompts, told.objective.clip, told.engine.max_length) == (9, 0.3, 444)
     assert told.engine.threads == plain.engine.threads
 
 
 def test_one_load_leaves_nothing_for_the_next(toml: Path) -> None:
     load_config(["--config", str(toml)])
-    assert load_config([]).clip == Config.model_fields["clip"].default
+    assert load_config([]).objective.clip == GRPOSettings().clip
 
 
 def test_a_preset_may_be_a_file(toml: Path) -> None:
@@ -74,7 +80,7 @@ def test_every_preset_can_be_read(name: str) -> None:
         (["--preset", "absent.toml"], ["absent.toml"]),
         (["--config", "absent.toml"], ["absent.toml", "No such file"]),
         (["--prompts", "many"], ["prompts", "many"]),
-        (["--clip", "-1"], ["clip", "-1"]),
+        (["--objective.clip", "-1"], ["objective.clip", "-1"]),
         (["--engine.device", "tpu"], ["engine.device", "tpu"]),
         (["--algorithm", "ppo2"], ["--algorithm", "ppo2", "grpo"]),
         (["--name", "taken"], ["--name", "taken", "--resume"]),
@@ -82,6 +88,15 @@ def test_every_preset_can_be_read(name: str) -> None:
         (["--resume", "--name", "taken"], ["--resume", "taken", "checkpoint"]),
         (["--resume", "--name", "absent"], ["--resume", "absent"]),
         (["--engine.kind", "typo"], ["--engine.kind", "typo", "vllm"]),
+        (["--engine.kind", "collections:Counter"], ["--engine.kind", "collections:Counter", "generate"]),
+        (["--algorithm", "collections:Counter"], ["--algorithm", "collections:Counter", "credit"]),
+        (["--renderer", "typo"], ["--renderer", "typo", "templated"]),
+        (["--renderer", "templated"], ["--renderer", "chat template"]),
+        (["--research.metrics", "math:nothing"], ["metrics", "math:nothing"]),
+        (["--research.wrappers", "math:nothing"], ["wrapper", "math:nothing"]),
+        (["--research.wrappers", "a"], ["wrapper", "module:Name"]),
+        (["--cluster", "local", "--engine.count", "2"], ["--cluster local", "--engine.count"]),
+        (["--cluster", "slurm"], ["cluster", "slurm", "local"]),
         (["--model", "no/such/folder"], ["--model", "no/such/folder"]),
         (["--tiny.layers", "1"], ["tiny.layers", "1"]),
         (["--env", "NoSuch-v0"], ["NoSuch"]),
@@ -97,10 +112,10 @@ def test_a_wrong_argument_is_one_line_that_names_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Before any work: the training itself must not be reached."""
-    monkeypatch.setattr(grpo, "train", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr(run, "train", lambda *_: pytest.fail("training began"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "taken" / "checkpoint").mkdir(parents=True)
-    assert grpo.main(arguments) == 2
+    assert run.main(arguments) == 2
     out, err = capsys.readouterr()
     lines = err.strip().splitlines()
     assert len(lines) == 1, err
@@ -112,7 +127,7 @@ def test_a_wrong_argument_is_one_line_that_names_it(
 @pytest.mark.parametrize("arguments", [["--promts", "3"], ["--engine.max-lenght", "3"], ["stray"]])
 def test_an_unknown_argument_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        grpo.main(arguments)
+        run.main(arguments)
     assert exit_.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
@@ -154,6 +169,7 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
                 yield option, field
 
     described = dict(fields(Config, "--"))
+    described |= dict(fields(GRPOSettings, "--objective."))
     assert len(described) > 50
     assert sorted(set(described) - set(entries)) == []
     for option, field in described.items():
@@ -166,14 +182,87 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
 def test_dry_run_prints_the_settings_and_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(grpo, "train", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr(run, "train", lambda *_: pytest.fail("training began"))
     monkeypatch.chdir(tmp_path)
-    assert grpo.main(["--dry-run", "--prompts", "5", "--name", "new"]) == 0
+    assert run.main(["--dry-run", "--prompts", "5", "--name", "new"]) == 0
     out = capsys.readouterr().out
     printed, _ = json.JSONDecoder().raw_decode(out[out.index("{") :])
     assert printed["prompts"] == 5
     assert printed["engine"]["kind"] == "vllm"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def outsider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An algorithm in a package of somebody else's, with a knob of its own."""
+    (tmp_path / "an_outsider.py").write_text(
+        "from learners.algorithms.base import Algorithm, Objective\n"
+        "class Settings(Objective):\n"
+        "    beta: float = 0.5\n"
+        '    """How much of it."""\n'
+        "class Mine(Algorithm):\n"
+        "    Settings = Settings\n"
+        "    def credit(self, groups, scores): ...\n"
+        "    def loss(self, tokens): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "an_outsider:Mine"
+
+
+def test_an_algorithm_brings_its_own_knobs(outsider: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config(["--algorithm", outsider, "--objective.beta", "0.25", "--objective.final-kl", "null"])
+    # The preset's `kl` is a knob of this algorithm too; its `flat_episodes` is GRPO's alone.
+    assert config.objective.model_dump() == {"kl": 0.2, "final_kl": None, "beta": 0.25}
+    assert config.model_dump(mode="json")["objective"]["beta"] == 0.25
+    assert pickle.loads(pickle.dumps(config)) == config, "it has to travel to other processes"
+    with pytest.raises(SystemExit):
+        load_config(["--algorithm", outsider, "--help"])
+    assert "How much of it. (default: 0.5)" in capsys.readouterr().out
+
+
+def test_any_source_may_name_the_algorithm(outsider: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'algorithm = "{outsider}"\n[objective]\nbeta = 0.1\n')
+    assert load_config(["--config", str(path)]).objective.beta == 0.1
+    assert load_config(["--preset", str(path)]).objective.beta == 0.1
+    assert load_config(["--config", str(path), "--objective.beta", "0.2"]).objective.beta == 0.2
+    assert isinstance(load_config(["--config", str(path), "--algorithm", "grpo"]).objective, GRPOSettings)
+    path.write_text("[objective]\nbeta = 0.1\nclip = 0.2\n")
+    with pytest.raises(ValueError, match=r"objective\.clip"):  # written by hand for this run, so a mistake
+        load_config(["--config", str(path), "--algorithm", outsider])
+
+
+def test_the_default_algorithm_is_the_commands(outsider: str) -> None:
+    assert load_config([], algorithm=outsider).algorithm == outsider
+    assert load_config(["--algorithm", "grpo"], algorithm=outsider).algorithm == "grpo"
+
+
+def test_a_dictionary_is_resolved_as_a_command_line_is(toml: Path) -> None:
+    given = {"config": str(toml), "engine": {"threads": 3}, "env_kwargs": {"hops": [1]}}
+    line = ["--config", str(toml), "--engine.threads", "3", "--env-kwargs", '{"hops": [1]}']
+    assert resolve(given) == load_config(line)
+    with pytest.raises(ValueError, match=r"^engine\.thread = 3"):
+        resolve({"engine": {"thread": 3}})
+
+
+def test_the_configuration_is_built_without_anything_heavy() -> None:
+    """In a fresh process: every preset with every section, its environment, and the errors of a wrong setting."""
+    code = f"""
+import sys
+from learners.config import load_config
+for preset in {PRESETS!r}:
+    load_config(["--preset", preset, "--objective.kl", "0.5"]).environment()
+for wrong in (["--prompts", "0"], ["--algorithm", "typo"], ["--objective.clip", "0"]):
+    try:
+        load_config(wrong)
+    except ValueError:
+        continue
+    raise SystemExit(f"{{wrong}} was taken")
+print(*sorted({{"torch", "transformers", "ray", "vllm"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
 
 
 def test_keyword_arguments_go_on_top_of_the_presets() -> None:
@@ -190,6 +279,18 @@ def test_another_environment_takes_nothing_from_the_preset() -> None:
     environment = config.environment()
     assert (environment.id, environment.kwargs) == ("some_module:Some-v0", {"a": 1})
     assert (environment.eval_kwargs, environment.blind_kwargs) == ({"a": 1}, {})
+
+
+def test_wrappers_and_metrics_belong_to_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[research]\nmetrics = "a:b"\nwrappers = ["c:D", { name = "e:F", kwargs = { g = 1 } }]\n')
+    environment = load_config(["--config", str(path)]).environment()
+    assert [(each.name, each.kwargs) for each in environment.wrappers] == [("c:D", {}), ("e:F", {"g": 1})]
+    assert environment.metrics == "a:b"
+    other = load_config(["--config", str(path), "--env", "some_module:Some-v0"]).environment()
+    assert (other.wrappers, other.metrics) == ([], "learners.metrics:by_hops")
+    told = load_config(["--research.wrappers", "h:I", "--research.wrappers", '{"name": "j:K", "kwargs": {"l": 2}}'])
+    assert [(each.name, each.kwargs) for each in told.research.wrappers] == [("h:I", {}), ("j:K", {"l": 2})]
 
 
 def test_runs_are_numbered(tmp_path: Path) -> None:
@@ -218,3 +319,14 @@ def test_a_resumed_run_keeps_its_settings_but_for_the_command_lines(tmp_path: Pa
     assert config.environment() == began.environment()
     with pytest.raises(ValueError, match="seed = 3"):
         load_config([*resume, "--seed", "4"])
+
+
+def test_the_preset_of_a_resumed_run_does_not_show_through(tmp_path: Path) -> None:
+    """`--resume` needs no `--preset`, and the default preset's environment has arguments that the run's has not."""
+    began = load_config(["--preset", "qwen2.5-7b", "--runs", str(tmp_path)])
+    folder = tmp_path / "one" / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps({"step": 2, "config": began.model_dump(mode="json")}))
+    config = load_config(["--runs", str(tmp_path), "--name", "one", "--resume", "--env-kwargs", '{"top_k": 3}'])
+    assert config.environment().kwargs == began.environment().kwargs | {"top_k": 3}
+    assert (config.preset, config.engine) == (began.preset, began.engine)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
-from learners.grpo import load_config
+from learners import preflight
+from learners.config import Config, load_config
+from learners.environment import EnvironmentFault
 from learners.preflight import check, check_machine
 
 
@@ -45,3 +49,53 @@ def test_every_environment_of_a_run_is_made_first(section: str, monkeypatch: pyt
     environment = config.research.model_copy(update={section: {"splitt": "dev"}, "stages": []})
     with pytest.raises(Exception, match="splitt"):
         check(config.model_copy(update={"research": environment}))
+
+
+def test_one_process_holds_one_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:door")  # not asked for
+    check_machine(load_config(["--cluster", "local"]), trainers=1)
+    check_machine(load_config(["--cluster", "local", "--trainer.count", "2"]), trainers=0)  # an evaluation
+    for section in ("engine", "trainer"):
+        config = load_config(["--cluster", "local", f"--{section}.count", "2"])
+        with pytest.raises(ValueError, match=rf"--cluster local.*--{section}\.count is 2") as caught:
+            check_machine(config, trainers=config.trainer.count)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("absent", "named"), [("ray", "pip install.*--cluster local"), ("vllm", "pip install.*--engine.kind transformers")]
+)
+def test_what_is_not_installed_is_named_with_the_way_around_it(
+    absent: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == absent else find_spec(name))
+    with pytest.raises(ValueError, match=named) as caught:
+        check_machine(load_config([]), trainers=1)
+    assert "\n" not in str(caught.value)
+    check_machine(load_config(["--cluster", "local", "--engine.kind", "transformers"]), trainers=1)
+
+
+def test_one_process_shares_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_machine(load_config(["--cluster", "local", "--engine.device", "cuda", "--trainer.device", "cuda"]), 1)
+
+
+def test_a_renderer_is_tried_with_the_models_tokenizer(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def configured(renderer: str) -> Config:
+        return load_config(["--model", str(tiny_folder), "--renderer", renderer])
+
+    check_machine(configured("plain"), trainers=1)
+    with pytest.raises(ValueError, match=r"^--renderer templated.*no chat template") as caught:
+        check_machine(configured("templated"), trainers=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrappers_are_made_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    wrapper = '{"name": "gymnasium.wrappers:TimeLimit", "kwargs": {"max_steps": 3}}'
+    with pytest.raises(EnvironmentFault, match=r"TimeLimit cannot be called with \(env, max_steps=\)"):
+        check(load_config(["--research.wrappers", wrapper]))
+    check(load_config(["--research.wrappers", wrapper.replace("max_steps", "max_episode_steps")]))

@@ -12,11 +12,10 @@ import gymnasium as gym
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learners import warmup
-from learners.config import Config
-from learners.environment import EnvironmentFault, make
-from learners.grpo import load_config
-from learners.warmup import random_episodes, tiny_policy
+from learners.config import Config, load_config
+from learners.environment import EnvironmentFault, WrapperConfig, make
+from learners.tiny import warmup
+from learners.tiny.warmup import random_episodes, tiny_policy
 
 ENV = "Parrot-v0"
 SMALL = (
@@ -53,6 +52,13 @@ class Parrot(gym.Env[str, str]):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         over = "stop" in action
         return "" if over else f" heard: {action}", 0.0, over, False, {}
+
+
+class Shouting(gym.ObservationWrapper[str, str, str]):
+    """All in capitals."""
+
+    def observation(self, observation: str) -> str:
+        return observation.upper()
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +140,23 @@ def test_settings_of_the_training_do_not_matter() -> None:
         return tiny_policy(configured(*more), lambda text: None)
 
     assert folder() == folder("--steps", "2", "--kl", "0", "--eval-questions", "3", "--engine.max-sequences", "5")
+
+
+def test_policies_that_are_cached_are_found(research_home: Path) -> None:
+    """The name of the default preset's policy is what it has been since version 4 of the recipe."""
+    folder = research_home / "policies" / "tiny-71fc26051f9dcacf"
+    folder.mkdir(parents=True)
+    assert tiny_policy(load_config([]), lambda text: None) == folder
+
+
+def test_a_wrapper_makes_another_policy() -> None:
+    """It may change what the environment says."""
+    config = configured()
+    research = config.research.model_copy(
+        update={"id": ENV, "kwargs": {}, "stages": [], "wrappers": [WrapperConfig(name=f"{__name__}:Shouting")]}
+    )
+    wrapped = tiny_policy(config.model_copy(update={"env": "research", "research": research}), lambda text: None)
+    assert wrapped != tiny_policy(config, lambda text: None)
 
 
 def test_the_policy_is_an_ordinary_model_whose_tags_are_one_token() -> None:
