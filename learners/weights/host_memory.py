@@ -8,12 +8,12 @@ entry point of this package.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -23,6 +23,10 @@ Layout = list[tuple[str, str, list[int], int]]
 """`(name, dtype, shape, offset in bytes)` of each tensor in the segment."""
 
 _ALIGN = 64
+"""Bytes: every tensor begins at a multiple of this, as vector instructions like it."""
+
+_SEGMENTS = Path("/dev/shm")
+"""Where Linux, the one system with vLLM, keeps POSIX shared memory (shm_overview(7))."""
 
 
 def describe(weights: Mapping[str, np.ndarray]) -> tuple[Layout, int]:
@@ -36,15 +40,25 @@ def describe(weights: Mapping[str, np.ndarray]) -> tuple[Layout, int]:
 
 def fill(segment: SharedMemory, weights: Mapping[str, np.ndarray], layout: Layout) -> None:
     """Copy the weights into the segment."""
-    for name, view in views(segment, layout):
+    for name, view in views(segment.buf, layout):
         np.copyto(view, weights[name])
 
 
-def views(segment: SharedMemory, layout: Layout) -> list[tuple[str, np.ndarray]]:
-    """The tensors in the segment, without a copy. They must be dropped before the segment is closed."""
-    return [
-        (name, np.ndarray(shape, dtype, buffer=segment.buf, offset=offset)) for name, dtype, shape, offset in layout
-    ]
+def attach(name: str) -> mmap.mmap:
+    """The segment of another process, to be read.
+
+    `SharedMemory(name)` will not do before Python 3.13: it tells the resource tracker that the segment is its own. The
+    tracker of a child process is its parent's, so taking that back would take back the owner's claim too; and not
+    taking it back has a tracker of its own destroy the segment, with a warning, when the process ends. A plain map of
+    the file knows no tracker, and the segment stays the owner's to unlink.
+    """
+    with (_SEGMENTS / name).open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def views(buffer: memoryview | mmap.mmap, layout: Layout) -> list[tuple[str, np.ndarray]]:
+    """The tensors in a segment, without a copy. They must be dropped before the segment is closed."""
+    return [(name, np.ndarray(shape, dtype, buffer=buffer, offset=offset)) for name, dtype, shape, offset in layout]
 
 
 def register() -> None:
@@ -86,10 +100,7 @@ def _make_engine() -> type:
         update_info_cls = UpdateInfo
 
         def init_transfer_engine(self, init_info: InitInfo) -> None:
-            # Python before 3.13 registers what is only attached, too, with a tracker that may be the owner's own;
-            # the segment is the owner's to unlink and to unregister.
-            with mock.patch.object(resource_tracker, "register"):
-                self._segment = SharedMemory(init_info.segment)
+            self._segment = attach(init_info.segment)
 
         def start_weight_update(self) -> None:
             initialize_layerwise_reload(self.model)
