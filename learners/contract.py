@@ -58,8 +58,8 @@ class Info(TypedDict, total=False):
     """What the observation says, as messages: for renderers. It is left out of trajectories, whose text has it."""
     reward_parts: RewardParts
     """The reward of this step in its parts, for algorithms that treat them differently."""
-    status: str | None
-    """How the episode ended, by the environment's own name; None while it goes on."""
+    status: str
+    """Where the episode stands, by the environment's own name, e.g. `"running"`, `"answered"`, `"out_of_turns"`."""
 
     # When the episode has ended. Nothing of this may be there earlier: it could tell the policy the answer.
     em: float

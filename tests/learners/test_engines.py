@@ -16,12 +16,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learners.config import EngineConfig
 from learners.engines import ENGINES, Engine
+from learners.engines.config import EngineConfig
 from learners.packed_model import load_model, token_logprobs
 from learners.packing import pack
 from learners.transcript import Transcript
-from learners.types import Completion, Sampling
+from learners.types import Completion, Sampling, Status
 
 T = TypeVar("T")
 TOLERANCE = 1e-5  # nats, mean absolute difference in float32
@@ -110,8 +110,8 @@ def trainer_logprobs(folder: Path, prompt: list[int], completion: Completion, te
     """Log-probabilities of the completion's tokens as the trainer has them."""
     transcript = Transcript(prompt)
     transcript.act(completion)
-    trajectory = transcript.finish(reward=0.0, status="terminated", seed=0)
-    (batch,) = pack([trajectory], [0.0], 1_000)
+    trajectory = transcript.finish(status=Status.TERMINATED, seed=0)
+    (batch,) = pack([trajectory], 1_000)
     with torch.no_grad():
         return token_logprobs(load_model(str(folder), torch.float32, "cpu"), batch, temperature).numpy()
 
