@@ -25,10 +25,11 @@ import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
+from research_env.loading import open_corpus
 from research_env.protocols import Search
-from research_env.retrieval import Passage, open_retriever
-from research_env.retrieval.corpora import open_corpus
-from research_env.retrieval.elasticsearch_index import IndexSettings, build
+from research_env.retrieval import open_retriever
+from research_env.retrieval.elasticsearch.index import IndexSettings, build
+from research_env.types import Passage
 
 
 class Watched(gym.Wrapper[str, str, str, str]):

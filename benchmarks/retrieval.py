@@ -36,12 +36,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from research_env.corpora.reader import open_file
 from research_env.errors import ResearchError
-from research_env.retrieval import Passage
-from research_env.retrieval.bm25 import open_or_build
-from research_env.retrieval.corpora import open_corpus
-from research_env.retrieval.elasticsearch import open_elasticsearch
-from research_env.retrieval.elasticsearch_index import IndexSettings, build
+from research_env.retrieval.elasticsearch.index import IndexSettings, build
+from research_env.retrieval.elasticsearch.search import open_elasticsearch
+from research_env.retrieval.embedded.bm25 import open_or_build
+from research_env.types import Passage, Pool
 
 TOP_K = 10
 Find = Callable[[str], list[str]]
@@ -50,14 +50,14 @@ Find = Callable[[str], list[str]]
 
 def read(folder: Path) -> tuple[list[Passage], list[dict[str, Any]]]:
     """The pool and the questions."""
-    passages = list(open_corpus(str(folder / "corpus" / "wiki_pool.jsonl.gz")))
+    passages = list(open_file(folder / "corpus" / "wiki_pool.jsonl.gz"))
     with (folder / "recall" / "questions.jsonl").open(encoding="utf-8") as lines:
         return passages, [json.loads(line) for line in lines]
 
 
 def embedded(passages: Sequence[Passage], folder: Path) -> Find:
     """The project's own index, built in `folder`."""
-    index = open_or_build(folder, "pool", "benchmark", lambda: passages, len(passages))
+    index = open_or_build(folder, Pool("pool", "benchmark", lambda: passages, lambda: len(passages)))
     return lambda query: [hit.passage.id for hit in index.search([query], TOP_K)[0]]
 
 
@@ -86,7 +86,7 @@ def with_bm25s(passages: Sequence[Passage], folder: Path) -> Find | None:
 def with_elasticsearch(path: Path, server: str) -> Find:
     """An Elasticsearch index of the pool, one search a call."""
     address = f"elasticsearch://{server}/benchmark-pool"
-    build(address, open_corpus(str(path)), IndexSettings())
+    build(address, open_file(path), IndexSettings())
     retriever = open_elasticsearch(address, {})
     return lambda query: [hit.passage.id for hit in retriever.search([query], TOP_K)[0]]
 

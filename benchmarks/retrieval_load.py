@@ -28,12 +28,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.retrieval_scale import THREADS, TOP_K, find_data, generate
-from research_env.retrieval import Hit, Retriever, open_retriever
-from research_env.retrieval.corpora import open_corpus
-from research_env.retrieval.elasticsearch import open_elasticsearch
-from research_env.retrieval.elasticsearch_index import IndexSettings, build
-from research_env.retrieval.embedded import open_embedded
-from research_env.retrieval.gateway import Gateway, GatewayOptions
+from research_env.corpora.reader import open_file
+from research_env.retrieval import open_retriever
+from research_env.retrieval.base import Retriever
+from research_env.retrieval.elasticsearch.index import IndexSettings, build
+from research_env.retrieval.elasticsearch.search import open_elasticsearch
+from research_env.retrieval.embedded.folder import open_embedded
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.retrieval.gateway.options import GatewayOptions
+from research_env.types import Hit
 
 GROUP = 8
 THINK = 0.05  # seconds
@@ -115,14 +118,14 @@ def main() -> int:
         start = perf_counter()
         build(
             f"elasticsearch://{options.elasticsearch}/benchmark-bulk-{int(start)}",
-            open_corpus(str(file)),
+            open_file(file),
             IndexSettings(),
         )
         bulk.add_row("200,000", f"{200_000 / (perf_counter() - start):,.0f}")
     console.print(bulk)
 
     address = f"elasticsearch://{options.elasticsearch}/benchmark-pool"
-    build(address, open_corpus(str(pool)), IndexSettings())
+    build(address, open_file(pool), IndexSettings())
     step = Table("64 episodes in step", "queries/s", title="Elasticsearch: _msearch against single searches")
     single = open_elasticsearch(address, {})
     step.add_row("single searches", f"{in_step(lambda q: one(single, q), queries, 20):,.0f}")

@@ -36,10 +36,10 @@ from elasticsearch import Elasticsearch
 from rich.console import Console
 from rich.table import Table
 
+from research_env.corpora.reader import open_file
 from research_env.retrieval import open_retriever
-from research_env.retrieval.corpora import open_corpus
-from research_env.retrieval.elasticsearch_index import IndexSettings, build
-from research_env.retrieval.embedded import build_folder
+from research_env.retrieval.elasticsearch.index import IndexSettings, build
+from research_env.retrieval.embedded.folder import build_folder
 
 THREADS = 64
 TOP_K = 5
@@ -140,7 +140,7 @@ def with_bm25s(file: Path, queries: list[str]) -> tuple[float, float]:
     import Stemmer
 
     start = perf_counter()
-    texts = [f"{p.title} {p.text}" for p in open_corpus(str(file))]
+    texts = [f"{p.title} {p.text}" for p in open_file(file)]
     tokenizer = bm25s.tokenization.Tokenizer(stopwords="en", stemmer=Stemmer.Stemmer("english"))
     tokens = tokenizer.tokenize(texts, show_progress=False, return_as="tuple")
     scorer = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
@@ -159,7 +159,7 @@ def measure(table: Table, count: int, scratch: Path, options: argparse.Namespace
     with file.open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate(pool, count))
     start = perf_counter()
-    build_folder(str(file), folder)
+    build_folder(open_file(file), folder)
     rate = count / (perf_counter() - start)
     size = sum(path.stat().st_size for path in folder.iterdir()) >> 20
     add(table, count, "embedded", rate, size, in_a_fresh_process(gateway, str(folder), questions))
@@ -168,7 +168,7 @@ def measure(table: Table, count: int, scratch: Path, options: argparse.Namespace
         indices = Elasticsearch(f"http://{options.elasticsearch}").indices
         indices.delete(index=f"benchmark-{count}", ignore_unavailable=True)
         start = perf_counter()
-        build(address, open_corpus(str(file)), IndexSettings())
+        build(address, open_file(file), IndexSettings())
         rate = count / (perf_counter() - start)
         size = indices.stats(index=f"benchmark-{count}")["_all"]["total"]["store"]["size_in_bytes"] >> 20
         add(table, count, "elasticsearch", rate, size, in_a_fresh_process(gateway, address, questions))

@@ -41,7 +41,7 @@ def load(table: Mapping[str, str], what: str, name: str) -> Any:
         raise ConfigurationError(f"{what}={name!r} cannot be loaded ({one_line(reason)})") from error
 
 
-def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], /, *args: Any, **kwargs: Any) -> Any:
     """Load a class or function and call it.
 
     Args:
@@ -55,6 +55,7 @@ def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], *
     Raises:
         ConfigurationError: as `load`; or the call does not take these arguments; or what comes of it lacks a part.
     """
+    # Positional only, all four: `name` may be an option of what is called.
     target = load(table, what, name)
     check_call(what, name, target, *args, **kwargs)
     made = target(*args, **kwargs)
@@ -64,7 +65,7 @@ def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], *
     return made
 
 
-def check_call(what: str, name: str, target: Any, *args: Any, **kwargs: Any) -> None:
+def check_call(what: str, name: str, target: Any, /, *args: Any, **kwargs: Any) -> None:
     """Check, without calling it, that something can be called with these arguments.
 
     Raises:

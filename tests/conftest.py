@@ -92,8 +92,7 @@ def musique_home(
 
 def _forget_loaded_data() -> None:
     """Environments share what is loaded for the life of the process, but each test has another home."""
-    for load in (loading.dataset, loading.questions, loading.retriever):
-        load.cache_clear()
+    loading.forget()
 
 
 def _musique_row(number: int, hops: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("research_env", "agents", "learners")
 HEAVY = ("torch", "ray", "vllm", "transformers", "datasets")
 MAX_LINES = 350
-WITH_EXTRA = {"research_env/retrieval/server.py": ("serve",)}
+WITH_EXTRA = {"research_env/retrieval/remote/server.py": ("serve",)}
 """Files that are imported only where an extra is installed."""
 
 

@@ -11,9 +11,10 @@ from itertools import product
 import pytest
 
 from research_env.errors import ConfigurationError
-from research_env.questions import Dataset, select
+from research_env.questions.base import select
 from research_env.synthetic import HOPS, load
 from research_env.synthetic.relations import KINDS, RELATIONS
+from research_env.types import Dataset
 
 SPLITS = ("train", "dev", "test")
 PINNED = "e2a666338ea534e79dc506da8c311db571a3e34867c4157ad191b315ede17899"
@@ -30,7 +31,7 @@ class Reader:
         self.facts: dict[tuple[str, str], set[str]] = defaultdict(set)
         self.names: set[str] = set()
         self.sorts: set[str] = set()
-        for passage in dataset.passages():
+        for passage in dataset.pool.passages():
             self.names.add(passage.title)
             opening, *sentences = re.findall(r"[^.]+\.", passage.text)
             self.sorts.add(re.fullmatch(rf"{re.escape(passage.title)} is an? (\w+)\.", opening)[1])
@@ -77,7 +78,7 @@ def small() -> tuple[Dataset, Reader]:
 
 def digest(dataset: Dataset) -> str:
     total = hashlib.sha256()
-    for passage in dataset.passages():
+    for passage in dataset.pool.passages():
         total.update(repr((passage.id, passage.title, passage.text)).encode())
     for split in SPLITS:
         for q in dataset.splits[split]:
@@ -93,9 +94,9 @@ def test_the_same_seed_gives_the_same_bytes_on_every_machine():
 
 def test_other_seeds_and_sizes_are_other_worlds():
     worlds = [world(0), world(1), world(-1), world(0, 401)]
-    assert len({dataset.fingerprint for dataset in worlds}) == 4
+    assert len({dataset.pool.fingerprint for dataset in worlds}) == 4
     assert len({digest(dataset) for dataset in worlds}) == 4
-    assert world(0).fingerprint == world(0).fingerprint
+    assert world(0).pool.fingerprint == world(0).pool.fingerprint
 
 
 def test_every_question_has_exactly_one_answer_by_every_reading_of_it(small):
@@ -119,8 +120,8 @@ def test_every_hop_has_exactly_one_answer_and_they_chain(small):
 
 def test_the_gold_article_holds_each_hops_answer_and_is_about_its_subject(small):
     dataset, _ = small
-    articles = {passage.id: passage for passage in dataset.passages()}
-    assert len(articles) == dataset.num_passages == 400
+    articles = {passage.id: passage for passage in dataset.pool.passages()}
+    assert len(articles) == dataset.pool.count() == 400
     for question in dataset.splits["train"]:
         assert question.gold_passages == tuple(hop.passage_id for hop in question.decomposition)
         assert len(set(question.gold_passages)) == question.hops
@@ -134,7 +135,7 @@ def test_the_gold_article_holds_each_hops_answer_and_is_about_its_subject(small)
 def test_no_gold_article_but_the_last_holds_the_answer(small):
     """Else fewer searches than hops would do. A name can stand there in another role only by accident: hardly ever."""
     dataset, _ = small
-    articles = {passage.id: passage for passage in dataset.passages()}
+    articles = {passage.id: passage for passage in dataset.pool.passages()}
     early = [
         question.answers[0] in articles[passage].text
         for question in dataset.splits["train"]
@@ -155,7 +156,7 @@ def test_the_question_names_nothing_but_where_it_begins(small):
 
 def test_splits_share_no_entity_and_no_name(small):
     dataset, _ = small
-    articles = {passage.id: passage for passage in dataset.passages()}
+    articles = {passage.id: passage for passage in dataset.pool.passages()}
     named: dict[str, set[str]] = {}
     for split in SPLITS:
         gold = {id for question in dataset.splits[split] for id in question.gold_passages}
@@ -167,7 +168,7 @@ def test_splits_share_no_entity_and_no_name(small):
 
 
 def test_distractors_share_words_of_names():
-    titles = [passage.title for passage in world(entities=5000).passages()]
+    titles = [passage.title for passage in world(entities=5000).pool.passages()]
     carriers: dict[str, int] = defaultdict(int)
     for word in (word for title in titles for word in title.split()):
         carriers[word] += 1
@@ -231,6 +232,6 @@ def test_twenty_thousand_entities_come_quickly():
     """About 0.5 s; the bound is loose because machines are."""
     start = time.perf_counter()
     dataset = world(entities=20_000)
-    assert sum(1 for _ in dataset.passages()) == 20_000
+    assert sum(1 for _ in dataset.pool.passages()) == 20_000
     assert dataset.splits["train"][40_000].text
     assert time.perf_counter() - start < 10

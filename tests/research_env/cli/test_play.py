@@ -12,7 +12,7 @@ import pytest
 
 from research_env.__main__ import main
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PLAY = ("play", "--env", "ReSearch-MuSiQue-v0", "--env-kwargs")
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from research_env.__main__ import main
+from research_env.corpora.reader import open_file
 from research_env.errors import ConfigurationError, RetrievalError
 from research_env.retrieval import open_retriever
-from research_env.retrieval.corpora import open_corpus
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.usefixtures("no_credentials")]
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(*arguments: Any) -> int:
@@ -86,7 +86,7 @@ def test_a_build_does_not_go_on_with_another_corpus(
     path.write_text("".join(json.dumps(row) + "\n" for row in make_rows(3_000)))
     assert run("index", "build", "--corpus", path, "--to", address) == 0
     client, name = cluster.client(), address.rsplit("/", 1)[1]
-    content = open_corpus(str(path))
+    content = open_file(path)
     list(islice(content, 2_000))
     begun = {**cluster.about(address), "complete": False, "done": 2_000, "hash": content.content.hexdigest()}
     client.indices.put_mapping(index=name, meta=begun)

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from research_env.errors import DataInvalid, RetrievalError
-from research_env.retrieval import Passage
-from research_env.retrieval.bm25 import Bm25Index, open_or_build
+from research_env.retrieval.embedded.bm25 import Bm25Index, open_or_build
+from research_env.types import Passage, Pool
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = [
     Passage("p0", "Amber Kesh", "Amber Kesh is a novel by Bram Tovik. It was published by Vornak Press."),
     Passage("p1", "Bram Tovik", "Bram Tovik was born in Lundor Quay."),
@@ -31,7 +31,7 @@ SMALL = [
 
 
 def build(folder: Path, passages: list[Passage], fingerprint: str = "f") -> Bm25Index:
-    return open_or_build(folder, "pool", fingerprint, lambda: passages, len(passages))
+    return open_or_build(folder, Pool("pool", fingerprint, lambda: passages, lambda: len(passages)))
 
 
 def ids(index: Bm25Index, query: str, top_k: int = 5) -> list[str]:
@@ -140,7 +140,7 @@ def test_scores_agree_with_bm25s(tmp_path):
 def test_common_terms_of_a_large_corpus_are_passed_over(tmp_path, monkeypatch):
     index = build(tmp_path, [Passage(f"p{i}", "", f"film number{i} {'seldom' * (i == 7)}") for i in range(10)])
     whole = index.search(["film number7", "film seldom", "film"], 5)
-    monkeypatch.setattr("research_env.retrieval.bm25._LARGE", 5)
+    monkeypatch.setattr("research_env.retrieval.embedded.bm25._LARGE", 5)
     found = index.search(["film number7", "film seldom", "film"], 5)
     assert [[hit.passage.id for hit in hits] for hits in found[:2]] == [["p7"], ["p7"]]
     assert found[0][0].score < whole[0][0].score
@@ -151,9 +151,9 @@ def test_the_index_is_kept_and_found_again(tmp_path):
     first = build(tmp_path, SMALL)
 
     def never():
-        raise AssertionError("the passages were read although the index is there")
+        raise AssertionError("the passages were read or counted although the index is there")
 
-    again = open_or_build(tmp_path, "pool", "f", never, len(SMALL))
+    again = open_or_build(tmp_path, Pool("pool", "f", never, never))
     assert again.search(["Orlo Bay"], 5) == first.search(["Orlo Bay"], 5)
     build(tmp_path, SMALL[:2], fingerprint="other")
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
@@ -179,8 +179,8 @@ def test_threads_may_search_at_once(small):
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from research_env.retrieval import Passage
-from research_env.retrieval.bm25 import open_or_build
+from research_env.types import Passage, Pool
+from research_env.retrieval.embedded.bm25 import open_or_build
 cache, pause = Path(sys.argv[1]), float(sys.argv[2])
 def passages():
     with (cache / "builds.txt").open("a") as log:
@@ -188,7 +188,7 @@ def passages():
     for i in range(20):
         time.sleep(pause)
         yield Passage(f"p{i}", f"Title {i}", "Orlo Bay " * (i + 1))
-index = open_or_build(cache, "pool", "slow", passages, 20)
+index = open_or_build(cache, Pool("pool", "slow", passages, lambda: 20))
 print(index.corpus.passages, index.search(["Title 7"], 1)[0][0].passage.id)
 """
 
@@ -223,9 +223,9 @@ def test_a_build_that_fails_leaves_nothing_and_says_why(tmp_path):
         raise DataInvalid("dev.jsonl, line 7: question is missing")
 
     with pytest.raises(DataInvalid, match=r"^dev.jsonl, line 7: question is missing$"):
-        open_or_build(tmp_path, "pool", "f", broken, 5)
+        open_or_build(tmp_path, Pool("pool", "f", broken, lambda: 5))
     with pytest.raises(RetrievalError, match=r"could not be built.*RESEARCH_HOME"):
-        open_or_build(tmp_path, "pool", "f", lambda: [Passage("p", "half a pair", "\ud800")], 1)
+        build(tmp_path, [Passage("p", "half a pair", "\ud800")])
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     assert build(tmp_path, SMALL).corpus.passages == 5
 

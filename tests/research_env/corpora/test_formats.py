@@ -1,4 +1,4 @@
-"""Corpora from files: formats, bad rows, duplicates, damage, and the content hash."""
+"""Corpora from files: formats, bad rows, duplicates, damage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import json
-import random
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from research_env.errors import ConfigurationError, DataInvalid, DataMissing
-from research_env.retrieval import Passage
-from research_env.retrieval.corpora import ContentHash, open_corpus
+from research_env.corpora.reader import open_file
+from research_env.errors import DataInvalid
+from research_env.types import Passage
 
 
 def corpus(path: Path, rows: Sequence[Any]) -> str:
@@ -25,7 +24,7 @@ def corpus(path: Path, rows: Sequence[Any]) -> str:
 
 
 def passages(address: str, skip_bad: bool = False) -> list[Passage]:
-    return list(open_corpus(address, skip_bad))
+    return list(open_file(Path(address), skip_bad))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_formats(tmp_path: Path, row: dict[str, Any], expected: Passage) -> None
 def test_gzip_and_the_name(tmp_path: Path) -> None:
     path = tmp_path / "wiki-18.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"id": "0", "contents": "\\"T\\"\\nx"}\n\n'))
-    reader = open_corpus(str(path))
+    reader = open_file(path)
     assert list(reader) == [Passage("0", "T", "x")]
     assert reader.name == "wiki-18"
 
@@ -70,7 +69,7 @@ def test_questions_are_corpora_of_their_paragraphs(tmp_path: Path) -> None:
 
     questions[1]["context"] = [["no sentences", "x"]]
     (tmp_path / "bad.json").write_text(json.dumps(questions))
-    with pytest.raises(DataInvalid, match=r"bad.json, row 2: \['no sentences', 'x'\] is no paragraph"):
+    with pytest.raises(DataInvalid, match=r"bad.json, row 2: \['no sentences', 'x'\] is not a paragraph"):
         passages(str(tmp_path / "bad.json"))
     (tmp_path / "cut.json").write_text(json.dumps(questions)[:-5])
     with pytest.raises(DataInvalid, match=r"cut.json: .* is not JSON"):
@@ -133,7 +132,7 @@ def test_a_bad_row_is_named_by_line_and_passed_over_only_when_asked(tmp_path: Pa
     assert said in str(caught.value)
     assert f"{address}, line 3" in str(caught.value)
     assert "\n" not in str(caught.value)
-    reader = open_corpus(address, skip_bad=True)
+    reader = open_file(Path(address), skip_bad=True)
     assert [p.id for p in reader] == ["0", "x", "1"]
     assert reader.skipped == 1
 
@@ -172,32 +171,3 @@ def test_a_file_cut_off_in_a_row(tmp_path: Path) -> None:
     path.write_text('{"id": "0", "text": "a"}\n{"id": "1", "te')
     with pytest.raises(DataInvalid, match=r"line 2: .*ends within this row: is it whole\?"):
         passages(str(path))
-
-
-def test_a_data_sets_pool(musique_home: Path) -> None:
-    reader = open_corpus("musique")
-    assert len(list(reader)) == reader.total == reader.content.passages
-
-
-def test_neither_file_nor_data_set() -> None:
-    with pytest.raises(ConfigurationError, match=r"'nowhere' is no file.*musique"):
-        open_corpus("nowhere")
-    with pytest.raises(DataMissing):
-        open_corpus("musique")
-
-
-def test_the_hash_is_of_the_content_and_not_of_the_order() -> None:
-    rng = random.Random(0)
-    texts = [Passage(str(i), f"t{i}", f"x{i % 3}") for i in range(50)]
-
-    def digest(some: list[Passage]) -> str:
-        content = ContentHash()
-        for passage in some:
-            content.add(passage)
-        assert content.passages == len(some)
-        return content.hexdigest()
-
-    assert digest(texts) == digest(rng.sample(texts, 50))
-    others = [texts[:-1], [*texts, texts[0]], [*texts[:-1], Passage("49", "t49", "x")], [Passage("0", "t0x", "0")]]
-    assert len({digest(texts), *map(digest, others)}) == 5
-    assert digest([Passage("a", "b", "c")]) != digest([Passage("a", "", "b\0c")])

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from research_env.__main__ import main
+from research_env.corpora.formats import contents
 from research_env.errors import ConfigurationError, RetrievalError
-from research_env.retrieval import Hit, Passage, open_retriever
-from research_env.retrieval.corpora import contents
-from research_env.retrieval.dense import Encoder, prefixes
+from research_env.retrieval import open_retriever
+from research_env.retrieval.embedded.dense import Encoder, prefixes
 from research_env.retrieval.fusion import reciprocal_rank
+from research_env.types import Hit, Passage
 
 pytest.importorskip("faiss")
 pytest.importorskip("sentence_transformers")

@@ -13,11 +13,13 @@ import gymnasium as gym
 import pytest
 
 from research_env.__main__ import main
+from research_env.corpora.reader import open_file
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
-from research_env.retrieval import Hit, open_retriever
-from research_env.retrieval.bm25 import Bm25Index
-from research_env.retrieval.embedded import build_folder
+from research_env.retrieval import open_retriever
+from research_env.retrieval.embedded.bm25 import Bm25Index
+from research_env.retrieval.embedded.folder import build_folder
 from research_env.retrieval.fusion import reciprocal_rank
+from research_env.types import Hit
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.usefixtures("no_credentials")]
 
@@ -46,7 +48,7 @@ def test_a_built_index_is_searched_and_verified(
 
 def test_it_ranks_as_the_embedded_index_does(words: str, words_file: Path, make_rows: Any, tmp_path: Path) -> None:
     """Same formula, fields and constants: the same passages with the same scores."""
-    build_folder(str(words_file), tmp_path / "index")
+    build_folder(open_file(words_file), tmp_path / "index")
     embedded, remote = Bm25Index(tmp_path / "index"), open_retriever(words)
     assert embedded.corpus.hash == remote.corpus.hash
     rng = random.Random(1)
@@ -107,7 +109,7 @@ def test_an_index_that_is_none_of_ours(cluster: Any) -> None:
 
 
 def test_a_server_of_another_major_version(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from research_env.retrieval import elasticsearch as ours
+    from research_env.retrieval.elasticsearch import client as ours
 
     monkeypatch.setattr(ours, "version", lambda _: "9.1.0")
     with pytest.raises(ConfigurationError, match=r"client here is 9\.1\.0: pip install 'elasticsearch>=8,<9'"):

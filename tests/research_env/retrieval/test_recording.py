@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from research_env.errors import RetrievalError
-from research_env.retrieval import Corpus
-from research_env.retrieval.gateway import Gateway, GatewayOptions
-from research_env.retrieval.recording import Replay
-from tests.research_env.fake_backend import Backend, hits
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.retrieval.gateway.options import GatewayOptions
+from research_env.retrieval.gateway.recording import Replay
+from research_env.types import Corpus
+from tests.research_env.retrieval.fake_backend import Backend, hits
 
 QUERIES = ["Élan café", "", "\ud800", 'quo"te\n\0', "北京"]
 
@@ -48,7 +49,7 @@ def test_a_recording_of_something_else_is_refused(tmp_path: Path) -> None:
         Gateway(other, options)
     (tmp_path / "text").write_text("no database" * 100)
     sqlite3.connect(tmp_path / "empty.sqlite").execute("CREATE TABLE about (key, value)")
-    with pytest.raises(RetrievalError, match="is no recording"):
+    with pytest.raises(RetrievalError, match="is not a recording"):
         Replay(tmp_path / "empty.sqlite")
     with pytest.raises(RetrievalError, match=r"recording=.*text"):
         Gateway(Backend(), GatewayOptions(recording=str(tmp_path / "text")))

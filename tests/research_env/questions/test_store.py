@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from research_env import files
 from research_env.errors import ConfigurationError, DataInvalid, DataMissing, ResearchError
-from research_env.questions import musique, store
+from research_env.questions import hub, musique, store
 
 
 @pytest.fixture
@@ -20,15 +21,15 @@ def train(tmp_path, musique_rows, write):
 
 def test_home_is_the_variable_or_the_users_data_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("RESEARCH_HOME", str(tmp_path / "here"))
-    assert store.home() == tmp_path / "here"
+    assert files.home() == tmp_path / "here"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESEARCH_HOME", "below")
-    assert store.home() == tmp_path / "below"
+    assert files.home() == tmp_path / "below"
     monkeypatch.setenv("RESEARCH_HOME", "~/kept")
-    assert store.home() == Path.home() / "kept"
+    assert files.home() == Path.home() / "kept"
     for unset in (lambda: monkeypatch.setenv("RESEARCH_HOME", ""), lambda: monkeypatch.delenv("RESEARCH_HOME")):
         unset()
-        assert store.home().name == "research-gym"
+        assert files.home().name == "research-gym"
 
 
 def test_missing_data_names_set_folder_and_both_commands(research_home):
@@ -45,7 +46,7 @@ def test_missing_data_names_set_folder_and_both_commands(research_home):
         assert part in message
 
 
-@pytest.mark.parametrize("verb", [store.find, store.download, lambda name: store.add(name, ["x"])])
+@pytest.mark.parametrize("verb", [store.find, hub.download, lambda name: store.add(name, ["x"])])
 def test_unknown_sets_are_named_with_the_closest(verb):
     with pytest.raises(ConfigurationError, match="'MuSiqe' is unknown; known: musique; did you mean 'musique'"):
         verb("MuSiqe")
@@ -79,7 +80,7 @@ def test_gzip_byte_order_mark_blank_lines_and_no_last_newline_are_accepted(tmp_p
 def test_unicode_that_looks_like_line_ends_stays_in_its_row(tmp_path, musique_rows, write):
     musique_rows["dev"][0]["paragraphs"][0]["paragraph_text"] = "a\u2028b\x85c\u0000d"
     store.add("musique", [write(tmp_path / "dev.jsonl", musique_rows["dev"])])
-    assert next(iter(musique.load().passages())).text == "a\u2028b\x85c\u0000d"
+    assert next(iter(musique.load().pool.passages())).text == "a\u2028b\x85c\u0000d"
 
 
 def test_fields_of_later_versions_are_kept(tmp_path, musique_rows, write):
@@ -272,14 +273,14 @@ def test_a_killed_add_does_not_stand_in_the_way(train, research_home, leftovers)
 
 def test_fingerprint_reads_a_file_once_until_it_changes(train, monkeypatch):
     store.add("musique", [train])
-    files = store.find("musique")
-    first = store.fingerprint(files)
+    found = store.find("musique")
+    first = store.fingerprint(found)
     monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read again"))
-    assert store.fingerprint(files) == first
+    assert store.fingerprint(found) == first
     monkeypatch.undo()
     store.add("musique", [train])
-    files["train"].write_bytes(files["train"].read_bytes() + b"\n")
-    assert store.fingerprint(files) != first
+    found["train"].write_bytes(found["train"].read_bytes() + b"\n")
+    assert store.fingerprint(found) != first
 
 
 json_values = st.recursive(
@@ -304,5 +305,6 @@ def test_whatever_stands_in_a_field_is_loaded_or_refused(tmp_path, musique_rows,
         store.add("musique", [file])
     except DataInvalid:
         return
-    pool = musique.load()
-    assert sum(1 for _ in pool.passages()) == pool.num_passages
+    data = musique.load()
+    assert list(data.splits["dev"])
+    assert sum(1 for _ in data.pool.passages()) == data.pool.count()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from research_env.retrieval import Passage
-from research_env.retrieval.bm25 import open_or_build
+from research_env.retrieval.embedded.bm25 import open_or_build
 from research_env.retrieval.keywords import keywords
+from research_env.types import Passage, Pool
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_words_that_only_ask_are_left_out(query: str, kept: str) -> None:
 
 def test_a_query_of_nothing_else_is_searched_as_it_is(tmp_path) -> None:
     passages = [Passage("p", "The Who", "A rock band from London."), Passage("q", "Amber Kesh", "A novel.")]
-    index = open_or_build(tmp_path, "small", "v1", lambda: passages, len(passages))
+    index = open_or_build(tmp_path, Pool("small", "v1", lambda: passages, lambda: len(passages)))
     assert [hit.passage.id for hit in index.search(["who?"], 5)[0]] == ["p"]
     assert [hit.passage.id for hit in index.search(["who wrote Amber Kesh?"], 5)[0]] == ["q"]

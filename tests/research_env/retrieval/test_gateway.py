@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from research_env.errors import ConfigurationError, RetrievalError
-from research_env.retrieval import Hit
-from research_env.retrieval.gateway import Gateway, GatewayOptions
-from tests.research_env.fake_backend import Backend, hits, hold
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.retrieval.gateway.options import GatewayOptions
+from research_env.types import Hit
+from tests.research_env.retrieval.fake_backend import Backend, hits, hold
 
 
 def test_answers_come_in_the_order_of_the_queries_and_are_remembered() -> None:

@@ -22,13 +22,15 @@ import httpx
 import pytest
 
 from research_env.errors import RetrievalError, RetrievalUnavailable
-from research_env.retrieval import Corpus, Hit, Passage, open_retriever
-from research_env.retrieval.gateway import Gateway, GatewayOptions
+from research_env.retrieval import open_retriever
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.retrieval.gateway.options import GatewayOptions
+from research_env.types import Corpus, Hit, Passage
 
 fastapi_client = pytest.importorskip("fastapi.testclient")
-server = pytest.importorskip("research_env.retrieval.server")
+server = pytest.importorskip("research_env.retrieval.remote.server")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROWS = [
     {"id": "p0", "title": "Amber Kesh", "text": "Amber Kesh is a novel by Bram Tovik."},
     {"id": "p1", "title": "Bram Tovik", "text": "Bram Tovik was born in Lundor Quay."},
@@ -294,7 +296,7 @@ def test_a_server_that_does_not_tell_its_corpus(other: str) -> None:
         ((200, '{"result": []}'), RetrievalError, "does not speak the protocol search-r1"),
         ((200, '{"result": [null]}'), RetrievalError, "does not speak the protocol search-r1"),
         ((200, '{"result": [{}]}'), RetrievalError, "does not speak the protocol search-r1"),
-        ((200, '{"result": [[{"title": "x"}]]}'), RetrievalError, "is no passage; it needs contents"),
+        ((200, '{"result": [[{"title": "x"}]]}'), RetrievalError, "is not a passage; it needs contents"),
         ((400, "what?"), RetrievalError, "status 400"),
         ((500, "out of memory"), RetrievalUnavailable, "status 500"),
         ((503, "starting"), RetrievalUnavailable, "status 503"),

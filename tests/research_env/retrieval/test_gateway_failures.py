@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from research_env.errors import RetrievalError, RetrievalUnavailable
-from research_env.retrieval.gateway import Gateway, GatewayOptions
-from tests.research_env.fake_backend import Backend, failing, hits, hold, nobody_there
+from research_env.retrieval.gateway.gateway import Gateway
+from research_env.retrieval.gateway.options import GatewayOptions
+from tests.research_env.retrieval.fake_backend import Backend, failing, hits, hold, nobody_there
 
 
 def test_what_fails_for_now_is_tried_again() -> None:
@@ -163,3 +164,53 @@ def test_an_interrupt_costs_the_backend_no_room() -> None:
             gateway.search(["a"], 1)
     backend.during = lambda: None
     assert gateway.search(["a"], 1) == [hits("a", 1)]
+
+
+@pytest.mark.parametrize("max_batch", [1, 4])
+def test_a_query_that_fails_does_not_lose_the_answers_of_the_others(max_batch: int) -> None:
+    backend = Backend(max_batch, concurrency=2)
+    gateway = Gateway(backend)
+    gateway.search(["known"], 1)
+
+    def during() -> None:
+        if "bad" in backend.calls[-1]:
+            raise RetrievalError("no such syntax")
+
+    backend.during = during
+    queries = ["good", "bad", "known", "good", "bad", "fine"]
+    found = gateway.outcomes(queries, 1)
+    assert [type(one) for one in found] == [list, RetrievalError, list, list, RetrievalError, list]
+    assert [one for one in found if isinstance(one, list)] == [hits(q, 1) for q in queries if q != "bad"]
+    assert "no such syntax" in str(found[1])
+    with pytest.raises(RetrievalError, match="no such syntax"):
+        gateway.search(queries, 1)
+    assert gateway.outcomes([], 1) == []
+
+
+def test_all_queries_of_one_call_have_one_deadline() -> None:
+    """The first call is answered and the second hangs: what came in time is kept, and nobody waits twice."""
+    backend = Backend(max_batch=2)
+    free = threading.Event()
+    backend.during = lambda: None if len(backend.calls) == 1 else (free.wait(20) and None)
+    gateway = Gateway(backend, GatewayOptions(deadline=0.3))
+    start = time.monotonic()
+    found = gateway.outcomes(["a", "b", "c", "d"], 1)
+    assert time.monotonic() - start < 0.55
+    free.set()
+    assert found[:2] == [hits("a", 1), hits("b", 1)]
+    assert [type(one) for one in found[2:]] == [RetrievalUnavailable] * 2
+
+
+def test_a_backends_own_timeout_is_not_the_deadline() -> None:
+    backend = Backend()
+    failing(backend, TimeoutError("the disk did not answer"))
+    (found,) = Gateway(backend).outcomes(["a"], 1)
+    assert isinstance(found, TimeoutError)
+    assert str(found) == "the disk did not answer"
+
+
+def test_a_closed_gateway_is_an_error_for_each_query() -> None:
+    gateway = Gateway(Backend())
+    gateway.close()
+    found = gateway.outcomes(["a", "b"], 1)
+    assert [str(one) for one in found] == ["pool: the retriever was closed"] * 2

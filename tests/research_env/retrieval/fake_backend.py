@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from research_env.errors import RetrievalUnavailable
-from research_env.retrieval import Corpus, Hit, Passage
+from research_env.types import Corpus, Hit, Passage
 
 
 def hits(query: str, top_k: int) -> list[Hit]:

@@ -4,12 +4,16 @@ import hashlib
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 
 from research_env.errors import ConfigurationError, DataInvalid, DataMissing
-from research_env.questions import DATASETS, Hop, Question, musique, store
+from research_env.questions import musique, store
+from research_env.questions.catalogue import DATASETS
+from research_env.text import passage_id
+from research_env.types import Hop, Question
 
 
 def install(tmp_path, **splits):
@@ -63,7 +67,8 @@ def test_no_split_is_a_typed_failure():
 
 
 def test_the_name_in_the_table_leads_here():
-    assert DATASETS["musique"] == f"{musique.__name__}:{musique.load.__name__}"
+    assert DATASETS["musique"].load == f"{musique.__name__}:{musique.load.__name__}"
+    assert DATASETS["musique"].row == f"{musique.__name__}:{musique.Row.__name__}"
 
 
 def test_answers_are_distinct_in_order_and_never_blank(tmp_path, musique_rows):
@@ -113,22 +118,22 @@ def test_unanswerable_rows_are_left_out_and_counted_but_their_paragraphs_stay(tm
     twin["question_decomposition"][0]["paragraph_support_idx"] = None
     twin["paragraphs"][5] = {"idx": 5, "title": "Only here", "paragraph_text": "Yes.", "is_supporting": False}
     install(tmp_path, dev=[asked, twin])
+    data = musique.load()
     with caplog.at_level(logging.INFO):
-        data = musique.load()
-    assert [question.id for question in data.splits["dev"]] == [asked["id"]]
-    assert data.skipped == {"dev": 1}
+        assert [question.id for question in data.splits["dev"]] == [asked["id"]]
+    assert [(part.questions, part.unanswerable) for part in store.listing()] == [(1, 1)]
     assert "1 unanswerable" in caplog.text
-    assert "Only here" in {passage.title for passage in data.passages()}
+    assert "Only here" in {passage.title for passage in data.pool.passages()}
 
 
 def test_the_pool_is_every_paragraph_once(musique_home, musique_rows):
     data = musique.load()
     paragraphs = [p for split in ("train", "dev") for row in musique_rows[split] for p in row["paragraphs"]]
-    pool = list(data.passages())
+    pool = list(data.pool.passages())
     assert [passage.id for passage in pool] == list(dict.fromkeys(map(sha16, paragraphs)))
-    assert len(pool) == data.num_passages < len(paragraphs)
+    assert len(pool) == data.pool.count() < len(paragraphs)
     assert {(p.title, p.text) for p in pool} == {(p["title"], p["paragraph_text"]) for p in paragraphs}
-    assert list(data.passages()) == pool, "each call is a fresh pass"
+    assert list(data.pool.passages()) == pool, "each call is a fresh pass"
 
 
 def test_one_title_with_two_texts_is_two_passages(tmp_path, musique_rows):
@@ -137,21 +142,73 @@ def test_one_title_with_two_texts_is_two_passages(tmp_path, musique_rows):
     for paragraph in row["paragraphs"][:3]:
         paragraph["title"] = "Same"
     install(tmp_path, dev=[row])
-    assert musique.load().num_passages == 8
+    assert musique.load().pool.count() == 8
 
 
 def test_passage_id_is_known_by_hand():
     # printf 'Café\nA place.' | sha256sum
-    assert musique.passage_id("Café", "A place.") == "dda0a8f0b4b99d33"
+    assert passage_id("Café", "A place.") == "dda0a8f0b4b99d33"
 
 
 def test_passages_are_lazy(musique_home):
     data = musique.load()
     for split in data.splits:
         (musique_home / "data" / "musique" / f"{split}.jsonl").unlink()
-    passages = data.passages()
+    passages = data.pool.passages()
     with pytest.raises(ConfigurationError, match="cannot be read"):
         next(iter(passages))
+
+
+def test_opening_one_split_reads_no_other(musique_home, musique_rows):
+    data = musique.load()
+    assert "train" in data.splits
+    assert list(data.splits) == ["train", "dev"]
+    reads = []
+    original = musique.read_rows
+
+    def watched(path, model):
+        reads.append(path.name)
+        return original(path, model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(musique, "read_rows", watched)
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda _: data.splits["dev"], range(8)))
+        assert reads == ["dev.jsonl"]
+        assert {id(questions) for questions in found} == {id(data.splits["dev"])}
+        assert len(data.splits["train"]) == len(musique_rows["train"])
+        assert reads == ["dev.jsonl", "train.jsonl"]
+        with pytest.raises(KeyError):
+            data.splits["test"]
+
+
+def test_passages_are_counted_once_for_all_processes(tmp_path, musique_home, musique_rows, monkeypatch):
+    count = musique.load().pool.count()
+    monkeypatch.setattr(musique, "read_rows", lambda *_: pytest.fail("the files were read again"))
+    assert musique.load().pool.count() == count
+    monkeypatch.undo()
+    monkeypatch.setenv("RESEARCH_HOME", str(musique_home))
+    install(tmp_path, train=musique_rows["train"][:2])
+    assert musique.load().pool.count() < count, "other files, another number"
+
+
+@pytest.mark.parametrize("kept", [b"", b"[1]", b'{"fingerprint": ', b'{"fingerprint": 1, "passages": 1}'])
+def test_a_damaged_count_is_counted_again(musique_home, kept):
+    count = musique.load().pool.count()
+    (file,) = (musique_home / "data" / "musique").glob(".passages.json")
+    file.write_bytes(kept)
+    assert musique.load().pool.count() == count
+    assert json.loads(file.read_bytes())["passages"] == count
+
+
+def test_a_data_folder_that_cannot_be_written_breaks_nothing(musique_home, monkeypatch):
+    def refused(path, content):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store, "replace", refused)
+    data = musique.load()
+    assert data.pool.count() == len(list(data.pool.passages()))
+    assert not list((musique_home / "data" / "musique").glob(".passages*"))
 
 
 def test_fingerprint_is_of_the_bytes(tmp_path, musique_rows, monkeypatch):
@@ -160,26 +217,31 @@ def test_fingerprint_is_of_the_bytes(tmp_path, musique_rows, monkeypatch):
     for home in (first, second):
         monkeypatch.setenv("RESEARCH_HOME", str(home))
         install(tmp_path, **musique_rows)
-        prints.append(musique.load().fingerprint)
+        prints.append(musique.load().pool.fingerprint)
     assert prints[0] == prints[1]
     musique_rows["train"][0]["paragraphs"][0]["paragraph_text"] += "!"
     install(tmp_path, train=musique_rows["train"])
-    assert musique.load().fingerprint != prints[0]
+    assert musique.load().pool.fingerprint != prints[0]
 
 
 def test_files_replaced_under_a_running_process_spoil_no_index(tmp_path, musique_home, musique_rows):
     data = musique.load()
     time.sleep(0.01)
     install(tmp_path, train=musique_rows["train"][:3])
-    with pytest.raises(DataInvalid, match="start it again"):
-        list(data.passages())
+    for read in (lambda: list(data.pool.passages()), lambda: data.splits["train"], lambda: data.splits["dev"]):
+        with pytest.raises(DataInvalid, match="start it again"):
+            read()
 
 
 def test_an_installed_file_that_is_damaged_is_named(musique_home):
     path = musique_home / "data" / "musique" / "train.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataInvalid, match=r"train\.jsonl, line 12: .*is it whole"):
-        musique.load()
+    data = musique.load()
+    for read in (lambda: data.splits["train"], data.pool.count, lambda: list(data.pool.passages())):
+        for _ in range(2):
+            with pytest.raises(DataInvalid, match=r"train\.jsonl, line 12: .*is it whole"):
+                read()
+    assert len(data.splits["dev"]) == 6, "a split needs its own file only"
 
 
 def test_real_rows_load(real_data):
@@ -187,9 +249,9 @@ def test_real_rows_load(real_data):
     store.add("musique", files)
     data = musique.load()
     assert {split: len(questions) for split, questions in data.splits.items()} == {"train": 72, "dev": 216}
-    assert data.skipped == {"train": 0, "dev": 0}
-    pool = {passage.id: passage for passage in data.passages()}
-    assert len(pool) == data.num_passages
+    assert {part.split: part.unanswerable for part in store.listing()} == {"train": 0, "dev": 0}
+    pool = {passage.id: passage for passage in data.pool.passages()}
+    assert len(pool) == data.pool.count()
     for question in (q for questions in data.splits.values() for q in questions):
         assert question.hops == len(question.decomposition) == int(question.id[0])
         assert set(question.gold_passages) <= pool.keys()

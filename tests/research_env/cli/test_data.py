@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from research_env import data_cli
+from research_env.cli import data
 from research_env.errors import ConfigurationError, DataInvalid
-from research_env.questions import store
+from research_env.questions import hub, store
 
 
 def run(*words):
     parser = argparse.ArgumentParser(prog="research_env")
-    data_cli.add_parser(parser.add_subparsers(required=True))
+    data.add_parser(parser.add_subparsers(required=True))
     arguments = parser.parse_args(["data", *map(str, words)])
     return arguments.run(arguments)
 
@@ -48,7 +48,7 @@ def test_failures_are_left_to_the_caller(tmp_path, write):
 
 
 def test_download_shows_what_came(monkeypatch, musique_rows, capsys):
-    monkeypatch.setattr(store, "fetch", lambda name: (("dev", row) for row in musique_rows["dev"]))
+    monkeypatch.setattr(hub, "fetch", lambda name: (("dev", row) for row in musique_rows["dev"]))
     assert run("download", "musique") == 0
     assert capsys.readouterr().out.startswith("musique dev: 6 questions, ")
 
@@ -71,7 +71,7 @@ def test_incomplete_commands_are_refused(words, capsys):
 
 def test_the_command_line_loads_nothing_heavy():
     code = """if True:
-        import sys, research_env.data_cli, research_env.questions.musique
+        import sys, research_env.cli.data, research_env.questions.musique
         heavy = {"torch", "ray", "vllm", "datasets", "transformers", "pyarrow"} & set(sys.modules)
         assert not heavy, heavy
     """

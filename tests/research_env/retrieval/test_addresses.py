@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 
-from research_env import loading
 from research_env.__main__ import main
 from research_env.errors import ConfigurationError, DataInvalid, RetrievalError
-from research_env.retrieval import Hit, NoRetriever, Passage, open_retriever
+from research_env.retrieval import open_retriever
+from research_env.retrieval.base import NoRetriever
+from research_env.types import Corpus, Hit, Passage
 
 SYNTHETIC = "research_env:ReSearch-Synthetic-v0"
 ROWS = [
@@ -105,15 +105,15 @@ def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> Non
         ("elasticsearch://host/wiki*", {}, "write elasticsearch://host:9200/index"),
         ("http://[::1", {}, "write http://host:8000"),
         ("pooled", {"mode": "replay"}, "say with recording=FILE what to replay"),
-        ("pooled", {"mode": "replay", "recording": "nowhere"}, "no such file"),
+        ("pooled", {"mode": "replay", "recording": "nowhere"}, "there is no such file"),
         ("{file}", {"deadline": 0}, "option deadline=0: Input should be greater than 0"),
         ("{file}", {"mode": "tape"}, "option mode='tape'"),
         ("{file}", {"mode": "replay"}, "say with recording=FILE what to replay"),
         ("{file}", {"rank": "dense"}, "--encoder MODEL"),
         ("{folder}", {}, "that folder holds no index; build one"),
         ("x" * 300, {}, "File name too long"),
-        ("nowhere.nothing:open://x", {}, "cannot be loaded: No module named 'nowhere'"),
-        (":open://x", {}, "cannot be loaded: Empty module name"),
+        ("nowhere.nothing:open://x", {}, "cannot be loaded (ModuleNotFoundError: No module named 'nowhere')"),
+        (":open://x", {}, "cannot be loaded (ValueError: Empty module name)"),
         ("http://host/?token=secret", {}, "leave credentials out of the address"),
         ("elasticsearch://host/wiki#secret", {}, "leave credentials out of the address"),
         ("http://ü..de", {}, "write http://host:8000"),
@@ -169,6 +169,44 @@ def test_somebody_elses_retriever() -> None:
     assert [hit.passage.id for hit in retriever.search(["who wrote kesh?"], 5)[0]] == ["kesh"]
 
 
+def open_without_options(address: str) -> Any:
+    return NoRetriever()
+
+
+def open_half(address: str, options: dict[str, Any]) -> Any:
+    class Half:
+        corpus = Corpus("half", 1, None)
+
+        def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+            return []
+
+    return Half()
+
+
+def open_another_corpus(address: str, options: dict[str, Any]) -> Any:
+    class Words(NoRetriever):
+        corpus = {"name": "words"}  # type: ignore[assignment]
+
+    return Words()
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("open_without_options", "cannot be called with (str, dict): too many positional arguments"),
+        ("open_half", "makes Half, which lacks: settings, max_batch, concurrency, close"),
+        ("open_another_corpus", "the retriever's corpus is dict, not a research_env.types.Corpus"),
+        ("ROWS", "list, which cannot be called"),
+        ("open_nothing", "cannot be loaded (AttributeError"),
+    ],
+)
+def test_a_retriever_that_does_not_fit_is_one_clear_line(function: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        gym.make(SYNTHETIC, corpus=f"{__name__}:{function}://x", disable_env_checker=True)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_folder_keeps_its_corpus(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("index", "build", "--corpus", file, "--to", tmp_path / "index") == 0
     file.write_text(file.read_text().replace("novel", "poem"))
@@ -176,34 +214,15 @@ def test_a_folder_keeps_its_corpus(file: Path, tmp_path: Path, capsys: pytest.Ca
     assert "holds the index of another corpus" in capsys.readouterr().err
 
 
-def test_threads_that_come_at_once_open_one_retriever(file: Path) -> None:
-    env = gym.make(SYNTHETIC, corpus="none", disable_env_checker=True).unwrapped
-    env._open_retriever = lambda: loading.retriever(loading.Source("synthetic", "{}"), str(file), "{}")
-    with ThreadPoolExecutor(16) as threads:
-        opened = list(threads.map(lambda _: env._open_retriever(), range(16)))
-    assert len({id(retriever) for retriever in opened}) == 1
-
-
 def test_without_retrieval_its_options_do_not_matter() -> None:
     """A run over a cluster evaluates without retrieval by changing `corpus` alone."""
     gym.make(SYNTHETIC, corpus="none", retrieval={"timeout": 3}, disable_env_checker=True)
 
 
-def test_a_child_process_opens_its_own_retriever(file: Path) -> None:
-    """A connection that two processes write to mixes their searches."""
-    env = gym.make(SYNTHETIC, corpus=str(file), disable_env_checker=True).unwrapped
-    mine = env._open_retriever()
-    assert env._open_retriever() is mine
-    child = os.fork()
-    if child == 0:
-        os._exit(env._open_retriever() is mine)
-    assert os.waitpid(child, 0)[1] == 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--corpus", "nowhere", "--to", "{tmp}/index"], "'nowhere' is no file"),
+        (["--corpus", "nowhere", "--to", "{tmp}/index"], "'nowhere' is neither a file nor a data set"),
         (["--corpus", "{bad}", "--to", "{tmp}/index"], "line 1"),
         (["--corpus", "{file}", "--to", "ftp://host/x"], "write elasticsearch://host:9200/index"),
         (
@@ -211,7 +230,7 @@ def test_a_child_process_opens_its_own_retriever(file: Path) -> None:
             "leave credentials out of the address",
         ),
         (["--corpus", "{file}", "--to", "{file}"], "that is a file; give a folder"),
-        (["--corpus", "{file}", "--to", "{tmp}"], "holds something that is no index"),
+        (["--corpus", "{file}", "--to", "{tmp}"], "holds something that is not an index"),
         (["--corpus", "{file}", "--to", "elasticsearch://127.0.0.1:1/x"], "cannot be reached"),
         (["--corpus", "{empty}", "--to", "{tmp}/index"], "corpus empty holds no passages"),
         (["--corpus", "{bad}", "--to", "{tmp}/index", "--skip-bad-rows"], "corpus bad holds no passages"),
