@@ -21,12 +21,13 @@ from pydantic import (
     create_model,
     field_validator,
 )
-from pydantic_settings import BaseSettings, CliSettingsSource
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from learners import plugins
 from learners.algorithms.base import Objective
 from learners.engines.config import EngineConfig
 from learners.environment import EnvironmentConfig, Stage
+from learners.names import flat
 from learners.old_form import new_form, search_cost, split_arguments
 from learners.settings import merge, preset_path, read_saved, read_toml
 from learners.tiny.config import TinyConfig, WarmupConfig
@@ -68,7 +69,7 @@ class Config(BaseModel):
     seed: int = Field(0, ge=0)
     """Seed of weights, question order and sampling."""
     algorithm: str = "grpo"
-    """Algorithm, which decides what the section `objective` holds: `grpo`, or `module:Class`."""
+    """A name in `learners.algorithms.ALGORITHMS` or `module:Class`; it decides what the section `objective` holds."""
     objective: SerializeAsAny[BaseModel] = Objective()
     """Knobs of the algorithm."""
     cluster: Literal["ray", "local"] = "ray"
@@ -103,8 +104,9 @@ class Config(BaseModel):
     def _as_the_algorithm_has_it(cls, value: Any, info: ValidationInfo) -> Any:
         """Check the section against the algorithm's own model: the field's type says only that it is one."""
         settings = plugins.algorithm(info.data.get("algorithm", "")).Settings
-        if isinstance(value, BaseModel):
+        if isinstance(value, BaseModel):  # the default, or a section made for another algorithm
             value = value.model_dump(exclude_unset=True)
+        # pydantic gives the errors of this their place, e.g. `objective.clip`.
         return settings.model_validate(value)
 
     def environment(self) -> EnvironmentConfig:
@@ -147,10 +149,13 @@ def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
         "CommandLine", __base__=(BaseSettings, Config), __doc__=Config.__doc__, objective=(settings, ...)
     )  # fmt: skip
     # The source alone is used, which parses and does not check: what is not given must not get a default here.
-    given = CliSettingsSource[Any](
-        cast(type[BaseSettings], line), cli_prog_name=prog, cli_parse_args=rest,
-        cli_kebab_case=True, cli_implicit_flags=True,
-    )()  # fmt: skip
+    try:
+        given = CliSettingsSource[Any](
+            cast(type[BaseSettings], line), cli_prog_name=prog, cli_parse_args=rest,
+            cli_kebab_case=True, cli_implicit_flags=True,
+        )()  # fmt: skip
+    except SettingsError as error:
+        raise ValueError(f"{flat(error)}; give JSON, or name=value") from None
     return _resolve(sources, merge(old, given), chosen)
 
 
@@ -180,6 +185,7 @@ def _look_ahead(arguments: Sequence[str], prog: str) -> dict[str, Any]:
 
 
 def _sources(given: Mapping[str, Any]) -> Sources:
+    # Nothing is checked yet: what is wrong in these is reported once all is merged, and may be overridden.
     preset = read_toml(preset_path(str(given.get("preset", Config.model_fields["preset"].default))))
     file = read_toml(Path(given["config"])) if given.get("config") else {}
     return preset, file, read_saved({**preset, **file, **given})
@@ -217,8 +223,9 @@ def _resolve(sources: Sources, given: Mapping[str, Any], algorithm: str) -> Conf
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{place} = {first['input']!r}: {first['msg']}") from None
     now = config.model_dump(mode="json")
-    for name in {"seed", "model", "tiny", "warmup"} & saved.keys():
-        if now[name] != saved[name]:
+    # These decide the first policy, which is the reference of the KL term as long as the run goes on.
+    for name in ("seed", "model", "tiny", "warmup"):
+        if name in saved and now[name] != saved[name]:
             raise ValueError(
                 f"--resume: the run began with {name} = {saved[name]}, another policy than {now[name]}; leave it out"
             )
