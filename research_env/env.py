@@ -23,6 +23,8 @@ from research_env.tools import TOOLS
 from research_env.tools.base import Context, Tool, run
 from research_env.types import Question, Status
 
+_RUNNING = Status.RUNNING
+
 
 class Settings(BaseModel):
     """Keyword arguments of `gym.make`, all of them JSON. Others (`world_seed=7`) go to the data set's loader."""
@@ -140,17 +142,24 @@ class ReSearchEnv(gym.Env[str, str]):
             gymnasium.error.ResetNeeded: the episode has ended.
             RetrievalError: the search failed; nothing has changed, the same step may be tried again.
         """
-        if self._episode.status is not Status.RUNNING:
-            raise gym.error.ResetNeeded("the episode has ended: call reset() before step()")
+        if self._episode.status is not _RUNNING:
+            raise gym.error.ResetNeeded("no episode is running: call reset() before step()")
         move = self._episode.act(action)
         step = self._episode.observe(move, run(self._tools, move.calls))
         if move.calls:
             self._turns.read(step.observation)
-        return step.observation, step.reward, step.status.terminated, step.status.truncated, step.info
+        status = step.status
+        if status is _RUNNING:
+            return step.observation, 0.0, False, False, step.info
+        return step.observation, step.reward, status.terminated, status.truncated, step.info
 
     def render(self) -> str | None:  # type: ignore[override]
         """The episode so far as coloured text (`render_mode="ansi"`)."""
-        return render(self._episode.transcript) if self.render_mode == "ansi" else None
+        if self.render_mode != "ansi":
+            return None
+        if not self._episode.transcript:
+            raise gym.error.ResetNeeded("there is no episode to show: call reset() before render()")
+        return render(self._episode.transcript)
 
     def _choose_question(self, seed: int | None, options: Mapping[str, Any]) -> Question:
         unknown = set(options) - {"question_id"}

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from research_env.errors import ConfigurationError
 from research_env.evidence import Evidence
 from research_env.protocols.base import Action, ActionProtocol, Answer, Calls, Malformed, ParsedTurn
 from research_env.rewards import Outcome, exact_match, f1
 from research_env.tools.base import Tool
-from research_env.types import Call, Passage, Question, Result, Status, Step
+from research_env.types import Call, Question, Result, Status, Step
+
+_RUNNING = Status.RUNNING  # looked up several times a step, and slow to look up in an enumeration
 
 
 class Info(TypedDict):
@@ -75,8 +77,7 @@ class Rules:
     """Whether a malformed turn gets a corrective line; otherwise it ends the episode."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """A turn that was parsed and judged, and not yet carried out. Nothing has changed by it."""
 
     turn: ParsedTurn
@@ -122,7 +123,10 @@ class Episode:
         self._before, self._after = instructions.split("{question}")
         self._protocol, self._tools, self._rules, self._reward = protocol, tools, rules, reward
         self._corpus = corpus
+        self._no_such_tool = f"there is no such tool; there are: {', '.join(tools)}"
         self.status = Status.ANSWERED  # nothing is running yet
+        self.transcript: list[tuple[str, str]] = []
+        """`(who, text)`; who is `prompt`, `policy` or `environment`."""
 
     def begin(self, question: Question) -> str:
         """Start an episode on a question and return the prompt; `info` is there in `self.info`."""
@@ -130,12 +134,11 @@ class Episode:
         self._evidence = Evidence(question)
         self._turn = self._searches = 0
         self._format_ok = True
-        self.status = Status.RUNNING
+        self.status = _RUNNING
         self.asked = self._protocol.neutralise(question.text)
         """The question as the policy reads it."""
         prompt = self._before + self.asked + self._after
         self.transcript = [("prompt", prompt)]
-        """`(who, text)`; who is `prompt`, `policy` or `environment`."""
         self.info = self._info([{"role": "user", "content": prompt}])
         return prompt
 
@@ -146,8 +149,15 @@ class Episode:
         last = self._turn + 1 >= self._rules.max_turns
         calls: tuple[Call, ...] = ()
         refused: tuple[Result, ...] = ()
+        searches = 0
         if isinstance(action, Calls):
-            calls, refused = self._judge(action.calls)
+            for call in action.calls:
+                tool = self._tools.get(call.tool)
+                if fault := call.fault or (tool.fault(call.arguments) if tool else self._no_such_tool):
+                    refused += (Result(call, text=fault),)
+                else:
+                    calls += (call,)
+                    searches += tool is not None and tool.is_search
             if not calls:
                 action, refused = Malformed(refused[0].text), ()
         if isinstance(action, Answer):
@@ -156,10 +166,10 @@ class Episode:
             status = Status.MALFORMED
         elif last:
             status, calls = Status.OUT_OF_TURNS, ()
-        elif self._searches + self._count(calls) > self._rules.max_searches:
+        elif self._searches + searches > self._rules.max_searches:
             status, calls = Status.OUT_OF_SEARCHES, ()
         else:
-            status = Status.RUNNING
+            status = _RUNNING
         return Move(turn, action, calls, refused, status, self._turn)
 
     def observe(self, move: Move, results: Sequence[Result]) -> Step:
@@ -174,57 +184,41 @@ class Episode:
                 again.
             ValueError: the move was made for another turn, or results are missing.
         """
-        if move.number != self._turn or self.status is not Status.RUNNING or len(results) != len(move.calls):
+        if move.number != self._turn or self.status is not _RUNNING or len(results) != len(move.calls):
             raise ValueError(f"turn {self._turn} cannot take a move for turn {move.number} with {len(results)} results")
         for result in results:
             if result.error is not None:
                 raise result.error
-        passages: list[Passage] = []
+        action, turn = move.action, move.turn
+        ids: list[str] = []
         observation = ""
-        said: list[dict[str, Any]] = []
+        said = [_message(turn.text, action)]
         # Text first, state after: a protocol that fails leaves the episode as it was.
-        if move.status is Status.RUNNING and isinstance(move.action, Calls):
+        if move.status is _RUNNING and isinstance(action, Calls):
             observation = self._tell(move, results, said)
             for result in results:
                 self._searches += self._tools[result.call.tool].is_search
                 if result.passages is not None:
                     self._evidence.saw(self._searches, result.passages)
-                    passages += result.passages
-        elif move.status is Status.RUNNING and isinstance(move.action, Malformed):
-            observation = self._protocol.feedback(move.action)
+                    ids += [passage.id for passage in result.passages]
+        elif move.status is _RUNNING and isinstance(action, Malformed):
+            observation = self._protocol.feedback(action)
             said.append({"role": "user", "content": observation})
         self._turn += 1
-        self._format_ok &= move.turn.format_ok
+        self._format_ok &= turn.format_ok
         self.status = move.status
-        self.transcript += [("policy", move.turn.text), ("environment", observation)]
-        self.info = info = self._info([_message(move), *said])
-        info["cut"] = move.turn.cut
-        info["passages"] = [passage.id for passage in passages]
-        if isinstance(move.action, Malformed):
-            info["action"], info["malformed"] = "malformed", move.action.reason
+        self.transcript += (("policy", turn.text), ("environment", observation))
+        self.info = info = self._info(said)
+        info["cut"] = turn.cut
+        info["passages"] = ids
+        if isinstance(action, Calls):
+            info["action"] = action.calls[0].tool
+        elif isinstance(action, Malformed):
+            info["action"], info["malformed"] = "malformed", action.reason
         else:
-            info["action"] = move.action.calls[0].tool if isinstance(move.action, Calls) else "answer"
-        reward = 0.0 if move.status is Status.RUNNING else self._score(move.action, info)
+            info["action"] = "answer"
+        reward = 0.0 if move.status is _RUNNING else self._score(action, info)
         return Step(observation, reward, move.status, info)
-
-    def _judge(self, calls: Sequence[Call]) -> tuple[tuple[Call, ...], tuple[Result, ...]]:
-        """The good calls, and for each bad one what is wrong with it."""
-        good, bad = [], []
-        for call in calls:
-            tool = self._tools.get(call.tool)
-            fault = call.fault or (
-                f"there is no such tool; there are: {', '.join(self._tools)}"
-                if tool is None
-                else tool.fault(call.arguments)
-            )
-            if fault:
-                bad.append(Result(call, text=fault))
-            else:
-                good.append(call)
-        return tuple(good), tuple(bad)
-
-    def _count(self, calls: Sequence[Call]) -> int:
-        return sum(self._tools[call.tool].is_search for call in calls)
 
     def _tell(self, move: Move, results: Sequence[Result], said: list[dict[str, Any]]) -> str:
         """The observation after calls; the same goes into `said` as one message for each call."""
@@ -234,8 +228,7 @@ class Episode:
             results = [everything[id(call)] for call in move.turn.action.calls]
         contents = []
         for result in results:
-            content = self._protocol.content(result)
-            contents.append(content)
+            contents.append(content := self._protocol.content(result))
             call = result.call
             said.append({"role": "tool", "name": call.tool, "tool_call_id": call.id, "content": content})
         return self._protocol.observation(contents)
@@ -269,7 +262,7 @@ class Episode:
             "turn": self._turn,
             "searches": self._searches,
             "corpus": self._corpus,
-            "status": self.status.value,
+            "status": self.status._value_,  # a plain string; `.value` is a slow property
             "action": None,
             "cut": False,
             "malformed": None,
@@ -287,12 +280,12 @@ class Episode:
         }
 
 
-def _message(move: Move) -> dict[str, Any]:
+def _message(text: str, action: Action) -> dict[str, Any]:
     """The policy's turn as a message of a chat."""
-    message: dict[str, Any] = {"role": "assistant", "content": move.turn.text}
-    if isinstance(move.action, Calls):
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.tool, "arguments": dict(call.arguments)}}
-            for call in move.action.calls
-        ]
-    return message
+    if not isinstance(action, Calls):
+        return {"role": "assistant", "content": text}
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.tool, "arguments": call.arguments}}
+        for call in action.calls
+    ]
+    return {"role": "assistant", "content": text, "tool_calls": calls}

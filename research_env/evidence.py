@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from research_env.text import normalize_answer
+from research_env.text import lower_without_punctuation, normalize_answer
 from research_env.types import Passage, Question
 
 _VERDICTS = ("yes", "no", "noanswer")
@@ -62,8 +62,18 @@ class Evidence:
         """
         if self._unread and not self._answer_seen:
             normal = {normalize_answer(answer) for answer in self._question.answers}
-            wanted = [f" {answer} " for answer in normal if answer and answer not in _VERDICTS]
-            texts = (f" {normalize_answer(text)} " for p in self._unread for text in (p.title, p.text))
-            self._answer_seen = any(answer in text for text in texts for answer in wanted)
+            wanted = [answer for answer in normal if answer and answer not in _VERDICTS]
+            self._answer_seen = any(_holds(text, wanted) for p in self._unread for text in (p.title, p.text))
         self._unread.clear()
         return self._answer_seen
+
+
+def _holds(text: str, answers: Sequence[str]) -> bool:
+    """Whether one of the normalised answers stands in the normalised text as whole words."""
+    # Most of normalising is taking out the articles, and most texts do not even hold the words of an answer.
+    plain = lower_without_punctuation(text)
+    near = [answer for answer in answers if all(word in plain for word in answer.split())]
+    if not near:
+        return False
+    whole = f" {normalize_answer(text)} "
+    return any(f" {answer} " in whole for answer in near)

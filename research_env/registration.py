@@ -18,4 +18,5 @@ def register() -> None:
     """Register every id with gymnasium; a second call changes nothing."""
     for env_id, kwargs in ENVIRONMENTS.items():
         if env_id not in gym.registry:
-            gym.register(env_id, entry_point="research_env.env:ReSearchEnv", kwargs=kwargs)
+            # The environment itself refuses a step before `reset`; a wrapper that does it too costs time at every step.
+            gym.register(env_id, entry_point="research_env.env:ReSearchEnv", kwargs=kwargs, order_enforce=False)

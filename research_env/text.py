@@ -32,7 +32,12 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 def normalize_answer(text: str) -> str:
     """Lower case, no ASCII punctuation, no articles, single spaces: `"The U.S.  Navy"` -> `"us navy"`."""
-    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+    return " ".join(_ARTICLE.sub(" ", lower_without_punctuation(text)).split())
+
+
+def lower_without_punctuation(text: str) -> str:
+    """The first half of `normalize_answer`. Every word of the normalised text stands in it as it is."""
+    return text.lower().translate(_NO_PUNCTUATION)
 
 
 def passage_id(title: str, text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class Call:
     """Why the call cannot be run, as one clause for the policy; empty for a good call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+# The records that are made at every step are named tuples: as frozen as the others, and twice as fast to make.
+class Result(NamedTuple):
     """What came of a call: text, or passages, or an error.
 
     `Result(call, passages=(…,))` is a search, and with no passage in it a search that found nothing;
@@ -140,8 +140,7 @@ class Status(StrEnum):
         return self in (Status.OUT_OF_SEARCHES, Status.OUT_OF_TURNS)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What an episode says to one turn."""
 
     observation: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from research_env.types import Call, Result
 
@@ -33,8 +33,7 @@ class Malformed:
 Action = Calls | Answer | Malformed
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedTurn:
+class ParsedTurn(NamedTuple):
     """One parsed turn of the policy."""
 
     action: Action

@@ -62,6 +62,7 @@ class ResearchProtocol:
         self._arguments = {tool.name: tool.required[0] for tool in tools}
         self._acting = [*self._arguments, "answer"]
         self.stop = tuple(f"</{name}>" for name in self._acting)
+        self._openings = {f"</{name}>": (name, f"<{name}>") for name in self._acting}
         self._tags = Tags(["think", "result", *self._acting])
         others = [tool for tool in tools if tool.name != "search"]
         more = "".join(f"With {self._use(tool.name)} you can use a tool: {tool.description} " for tool in others)
@@ -85,8 +86,7 @@ class ResearchProtocol:
         cut = bool(text[end + len(tag) :].strip())
         if "<result>" in kept or "</result>" in kept:
             return ParsedTurn(_WROTE_RESULT, kept, cut, format_ok=False)
-        name = tag[2:-1]
-        opening = f"<{name}>"
+        name, opening = self._openings[tag]
         # The last one: a turn that opens a tag twice means what stands between the second and the closing tag.
         start = kept.rfind(opening)
         if start < 0:
@@ -111,11 +111,11 @@ class ResearchProtocol:
         if result.passages is None:
             return self.neutralise(result.text)
         # Neutralised as one text, so that no tag can form across a title and a text either.
-        return self.neutralise("\n\n".join(f"{p.title}\n{p.text}" for p in result.passages)) or "No passage found."
+        return self.neutralise("\n\n".join([f"{p.title}\n{p.text}" for p in result.passages])) or "No passage found."
 
     def observation(self, contents: Sequence[str]) -> str:
         """Each content between `<result>` and `</result>`; the leading space is the paper's."""
-        return "".join(f" <result>\n{content}\n</result>" for content in contents)
+        return "".join([f" <result>\n{content}\n</result>" for content in contents])
 
     def feedback(self, malformed: Malformed) -> str:
         r"""One line that names the fault and shows the legal turns; never holds a `<result>`."""
@@ -141,10 +141,11 @@ class ResearchProtocol:
 
     def _well_formed(self, kept: str, opening: str) -> bool:
         """Whether a turn that ends in the closing tag of `opening` is `<think>…</think> opening…`, each tag once."""
-        if any(kept.count(tag) != 1 for tag in ("<think>", "</think>", opening)):
+        if kept.count("<think>") != 1 or kept.count("</think>") != 1 or kept.count(opening) != 1:
             return False
-        if any(f"<{name}>" in kept for name in self._acting if f"<{name}>" != opening):
-            return False
+        for _, other in self._openings.values():
+            if other in kept and other != opening:
+                return False
         thought, _, act = kept.partition("</think>")
         return thought.lstrip().startswith("<think>") and act.lstrip().startswith(opening)
 

@@ -29,11 +29,12 @@ class Tags:
 
 def first(text: str, tags: Sequence[str]) -> tuple[str | None, int]:
     """The tag that comes first in a text and its position; `(None, -1)` where there is none."""
-    found = [(position, tag) for tag in tags if (position := text.find(tag)) >= 0]
-    if not found:
-        return None, -1
-    position, tag = min(found)
-    return tag, position
+    earliest, at = None, -1
+    for tag in tags:
+        position = text.find(tag)
+        if position >= 0 and (at < 0 or position < at):
+            earliest, at = tag, position
+    return earliest, at
 
 
 def _with_quotes(tag: re.Match[str]) -> str:

@@ -61,13 +61,13 @@ class Tool:
     def fault(self, arguments: Mapping[str, Any]) -> str:
         """Why a call with these arguments cannot be run, as one clause for the policy; empty where it can."""
         known = self.parameters.get("properties", {})
-        for name in self.required:
+        for name in self.parameters.get("required", ()):
             if name not in arguments:
                 return f"{self.name} needs the argument {name}"
         for name, value in arguments.items():
             if name not in known:
                 return f"{self.name} has no such argument; it takes {', '.join(known)}"
-            if known[name].get("type") == "string" and not isinstance(value, str):
+            if not isinstance(value, str) and known[name].get("type") == "string":
                 return f"{self.name} takes a string as {name}"
         return ""
 
@@ -83,10 +83,10 @@ def run(tools: Mapping[str, Tool], calls: Sequence[Call]) -> list[Result]:
     """Run calls, those of each tool together, and return a result for each, in order. Never raises."""
     if not calls:
         return []
-    if all(call.tool == calls[0].tool for call in calls):
-        return _run_one(tools[calls[0].tool], calls)
+    if len(used := {call.tool for call in calls}) == 1:
+        return _run_one(tools[used.pop()], calls)
     results: dict[int, Result] = {}
-    for name in dict.fromkeys(call.tool for call in calls):
+    for name in dict.fromkeys(call.tool for call in calls):  # in the order of the calls, so that a run repeats itself
         places = [place for place, call in enumerate(calls) if call.tool == name]
         results |= zip(places, _run_one(tools[name], [calls[place] for place in places]), strict=True)
     return [results[place] for place in range(len(calls))]

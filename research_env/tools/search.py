@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from research_env.tools.base import Tool
-from research_env.types import Call, Result
+from research_env.types import Call, Hit, Result
 
 
 class Search(Tool):
@@ -24,9 +24,10 @@ class Search(Tool):
         """See `Tool.run`; a query that finds nothing has no passages, and a failed one an error."""
         queries = [call.arguments["query"] for call in calls]
         found = self.context.searcher().outcomes(queries, self.context.top_k)
-        return [
-            Result(call, error=hits)
-            if isinstance(hits, Exception)
-            else Result(call, passages=tuple([hit.passage for hit in hits]))
-            for call, hits in zip(calls, found, strict=True)
-        ]
+        return [_result(call, hits) for call, hits in zip(calls, found, strict=True)]
+
+
+def _result(call: Call, hits: list[Hit] | Exception) -> Result:
+    if isinstance(hits, Exception):
+        return Result(call, error=hits)
+    return Result(call, passages=tuple([hit.passage for hit in hits]))
