@@ -138,8 +138,8 @@ def corpus(key: DatasetKey, address: str, options: str) -> dict[str, Any]:
 
 @Once
 def _corpus(key: DatasetKey, address: str, options: str) -> Corpus:
-    # An environment reports its corpus when it is made, and most are made long before the first search. A pool's
-    # index is not built for that; whatever else is searched is opened, so that a wrong address is told at once.
+    # An environment reports its corpus when it is made, and many never search. So a pool's index is not built for the
+    # report; every other address is opened, so that a wrong one is an error at once.
     if address == "pooled" and check_pool_options(json.loads(options)).mode != "replay":
         return pool(key).corpus()
     return retriever(key, address, options).corpus

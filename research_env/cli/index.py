@@ -46,7 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     to, encoder, device = arguments.to, arguments.encoder, arguments.device
     given = {k: v for k in ("k1", "b", "shards", "replicas") if (v := getattr(arguments, k)) is not None}
-    in_cluster = "://" in to
+    in_cluster = "://" in to  # any scheme: what is not Elasticsearch's is refused there, with the form that is right
     if given and not in_cluster:
         raise ConfigurationError(f"--{next(iter(given))}: a folder's index has its own; for Elasticsearch only")
     reader = open_corpus(arguments.corpus, arguments.skip_bad_rows)

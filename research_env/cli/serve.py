@@ -57,7 +57,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(
             f"serving {corpus.name} ({corpus.passages:,} passages) on http://{arguments.host}:{arguments.port}; "
             "Ctrl-C stops it",
-            flush=True,  # whoever started this process may be waiting for the line
+            flush=True,  # a script that started this process may be waiting for the line
         )
         serve(gateway, listener, arguments.top_k, token)
     return 0

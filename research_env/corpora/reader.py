@@ -36,6 +36,7 @@ class CorpusReader:
             DataInvalid: a row is invalid, or an id comes a second time (names file and line); or there is no passage.
         """
         seen = Ids()
+        # Passages of a data set come as they are, rows of a file as JSON: one loop checks both.
         for where, row in self.rows():
             try:
                 if isinstance(row, DataInvalid):

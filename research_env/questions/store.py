@@ -173,6 +173,7 @@ def _folder(name: str) -> Path:
 
 
 def _split_of(file: Path) -> str:
+    # Whole words: "device" and "latest" must not be taken for dev and test.
     words = set(re.findall("[a-z]+", file.name.lower()))
     named = [split for split in SPLITS if split in words]
     if len(named) == 1:
@@ -200,6 +201,7 @@ def install(name: str, numbered: Iterable[tuple[str, str, Any]]) -> list[Install
     try:
         with ExitStack() as cleanup:
             folder.mkdir(parents=True, exist_ok=True)
+            # Two installs at once would write into each other's partial files.
             cleanup.enter_context(FileLock(folder / ".lock"))
             for split, where, raw in numbered:
                 row = check(model, raw, where)

@@ -34,8 +34,9 @@ class Retriever(Protocol):
         ...
 
 
+# Checked by name, because the class of somebody else's retriever need not be derived from `Retriever`.
 NEEDS = ("corpus", "settings", "max_batch", "concurrency", "search", "close")
-"""What somebody else's retriever must have; `isinstance` cannot tell for a Protocol with attributes."""
+"""What a retriever must have; somebody else's is checked for it when it is opened."""
 
 
 class NoRetriever:

@@ -45,6 +45,7 @@ class Hybrid:
         self.settings: Mapping[str, Any] = {"rrf": [dict(first.settings), dict(second.settings)], "k": RRF_K}
         self.max_batch = max(first.max_batch, second.max_batch)
         self.concurrency = min(first.concurrency, second.concurrency)
+        # Each search needs two of these threads; with fewer, two searches at once would wait for each other.
         self._threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="hybrid")
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:

@@ -35,6 +35,7 @@ def load(*, world_seed: int = 0, num_entities: int = 5_000) -> Dataset:
     Raises:
         ConfigurationError: an argument is out of its range.
     """
+    # True is an int to Python, and would make world 1.
     for name, value in (("world_seed", world_seed), ("num_entities", num_entities)):
         if not isinstance(value, int) or isinstance(value, bool):
             raise ConfigurationError(f"{name}={value!r}: give a whole number")
@@ -74,6 +75,7 @@ class SyntheticQuestions(Sequence[Question]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
+        # Neighbours ask about one entity with another number of hops, so any run of them is balanced over hops.
         root, which = divmod(index, len(self._hops))
         hops = self._hops[which]
         name = f"synthetic-{self._world.seed}-{self._split}-{self._roots[root]}-{hops}hop"
@@ -85,6 +87,7 @@ _paths = lru_cache(paths)
 
 def make_question(world: World, root: int, hops: int, question_id: str) -> Question:
     """The `hops`-hop question that begins at entity `root`: a random chain of facts in random wording."""
+    # A generator of its own for each question: it is the same whatever was asked before.
     rng = Random(f"question {world.seed} {root} {hops}")
 
     def pick(options: Sequence[str]) -> str:
@@ -116,7 +119,7 @@ def _follow(world: World, root: int, path: tuple[int, ...]) -> tuple[int, ...] |
     chain = [root]
     for number in path:
         following = world.facts[number].get(chain[-1])
-        if following is None or following in chain:
+        if following is None or following in chain:  # a chain that closes would name its own answer
             return None
         chain.append(following)
     return tuple(chain)

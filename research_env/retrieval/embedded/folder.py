@@ -48,6 +48,7 @@ def open_embedded(address: str, options: dict[str, Any]) -> Retriever:
     """
     chosen: EmbeddedOptions = check_options(EmbeddedOptions, options, f"corpus {address!r}")
     folder = Path(address).expanduser()
+    # `is_file` asks the system, which may refuse: a name of 300 characters is an error, and not an absent file.
     try:
         is_file, is_folder = folder.is_file(), folder.is_dir()
     except OSError as error:
@@ -115,6 +116,7 @@ def build_folder(
         raise ConfigurationError(f"--analyser={analyser!r} is unknown; known: {', '.join(ANALYSERS)}{hint}")
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"--to {folder}: that is a file; give a folder")
+    # An index is renamed into its place, over an empty folder at most: what else lies there must not be lost.
     if folder.exists() and not (folder / ABOUT_FILE).exists() and any(folder.iterdir()):
         raise RetrievalError(f"{folder} holds something that is not an index; give another folder")
     with building(folder, f"the index of {corpus.name!r}"):
@@ -126,6 +128,6 @@ def build_folder(
         elif not encoder or (folder / "dense").exists():
             check_content(folder, corpus.read())
         if encoder:
-            corpus = corpus.again()
+            corpus = corpus.again()  # the count and the hash are those of this pass
             build_dense(folder, corpus, encoder, device)
     return Bm25Index(folder).corpus, corpus.skipped
