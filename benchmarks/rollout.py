@@ -16,19 +16,20 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learners.cluster import _environment
-from learners.config import Config
+from learners import names
+from learners.cluster import placement
+from learners.config import Config, load_config
 from learners.engines import ENGINES, Engine
-from learners.grpo import load_config
+from learners.environment import make
+from learners.renderers import RENDERERS
 from learners.rollout import Limits, Worker
-from learners.types import Sampling, Trajectory
+from learners.types import Play, Sampling, Trajectory
 
 BAR = 0.80
 
@@ -37,22 +38,14 @@ Turn = tuple[list[int], int]
 
 
 def turns(trajectory: Trajectory) -> list[Turn]:
-    """The turns of an episode, read off its mask."""
-    found: list[Turn] = []
-    mask = trajectory.mask.tolist()
-    start = 0
-    while True in mask[start:]:
-        start = mask.index(True, start)
-        end = mask.index(False, start) if False in mask[start:] else len(mask)
-        found.append((trajectory.ids[:start].tolist(), end - start))
-        start = end
-    return found
+    """The turns of an episode."""
+    return [(trajectory.ids[: turn.start].tolist(), turn.stop - turn.start) for turn in trajectory.turns]
 
 
-async def play(worker: Worker, config: Config, seeds: Sequence[int], number: int) -> tuple[list[Trajectory], float]:
+async def play(worker: Worker, config: Config, plays: Sequence[Play]) -> tuple[list[Trajectory], float]:
     """Side A: episodes, and the seconds they took."""
     begun = time.perf_counter()
-    rollout = await worker.collect(seeds, config.environment().kwargs, config.temperature, number * 10**6)
+    rollout = await worker.collect(plays, config.environment().kwargs, config.temperature)
     seconds = time.perf_counter() - begun
     if rollout.retried or rollout.dropped:
         raise SystemExit(f"{rollout.retried} episodes were retried and {rollout.dropped} dropped: no clean measurement")
@@ -78,10 +71,11 @@ async def replay(engine: Engine, trajectories: Sequence[Trajectory], config: Con
 
 async def measure(config: Config, model: str, rounds: int) -> list[dict[str, float]]:
     """One row for each round: tokens and seconds of both sides."""
-    module, name = ENGINES.get(config.engine.kind, config.engine.kind).split(":")
-    engine: Engine = getattr(import_module(module), name)(config.engine, model)
+    engine: Engine = names.load(ENGINES, "--engine.kind", config.engine.kind)(config.engine, model)
+    renderer = names.load(RENDERERS, "--renderer", config.renderer)(AutoTokenizer.from_pretrained(model))
+    environment = config.environment()
     worker = Worker(
-        engine, AutoTokenizer.from_pretrained(model), config.environment().id,
+        engine, renderer, lambda kwargs: make(environment.id, kwargs, environment.wrappers),
         Limits(config.engine.max_length, config.max_turn_tokens), concurrency=config.engine.max_sequences * 2,
     )  # fmt: skip
     parameters = AutoModelForCausalLM.from_pretrained(model).float().named_parameters()  # a tied head is not in them
@@ -90,16 +84,19 @@ async def measure(config: Config, model: str, rounds: int) -> list[dict[str, flo
     try:
         for number in range(-1, rounds):  # round -1 warms up: kernels, index, environments
             first = (number + 1) * config.prompts
-            seeds = [first + question for question in range(config.prompts) for _ in range(config.group_size)]
+            plays = [
+                Play(first + at // config.group_size, at // config.group_size, (number + 1) * 10**6 + at * 1_000)
+                for at in range(config.prompts * config.group_size)
+            ]
             await engine.update_weights(weights, number)  # the same ones: it empties the prefix cache
-            trajectories, seconds = await play(worker, config, seeds, number + 1)
+            trajectories, seconds = await play(worker, config, plays)
             sampled = sum(int(trajectory.mask.sum()) for trajectory in trajectories)
             await engine.update_weights(weights, number)
             alone, alone_seconds = await replay(engine, trajectories, config, number + 1)
             if number >= 0:
                 rows.append({"episodes": sampled, "s": seconds, "engine": alone, "engine_s": alone_seconds})
     finally:
-        await engine.close()
+        await worker.close()
     return rows
 
 
@@ -111,7 +108,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     options, rest = parser.parse_known_args()
     config = load_config(rest)
-    os.environ.update(_environment(config.engine.threads))
+    os.environ.update(placement.environment(config.engine.threads))
     rows = asyncio.run(measure(config, str(options.model.resolve()), options.rounds))
     print(f"{'round':>5}  {'episodes tok/s':>14}  {'engine alone tok/s':>18}  {'ratio':>5}")
     rates = [(row["episodes"] / row["s"], row["engine"] / row["engine_s"]) for row in rows]

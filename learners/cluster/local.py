@@ -42,6 +42,7 @@ class LocalCluster:
         # They work as far as torch and transformers are not imported yet, and in an engine's own processes.
         for name, value in placement.environment(max(config.engine.threads, config.trainer.threads)).items():
             os.environ.setdefault(name, value)
+        _hide_progress_bars()
         self.config = config
         self._rollout = RolloutActor(config, model, 0)
         self._trainer = TrainerActor(config, model, 0)
@@ -116,3 +117,10 @@ class LocalCluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _hide_progress_bars() -> None:
+    """Keep transformers from drawing a bar at every checkpoint; where it is imported already, it reads no variable."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -40,6 +40,7 @@ def describe(weights: Mapping[str, np.ndarray]) -> tuple[Layout, int]:
 
 def fill(segment: SharedMemory, weights: Mapping[str, np.ndarray], layout: Layout) -> None:
     """Copy the weights into the segment."""
+    assert segment.buf is not None  # as it is only once the segment is closed
     for name, view in views(segment.buf, layout):
         np.copyto(view, weights[name])
 

@@ -6,6 +6,7 @@ import asyncio
 import string
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,10 +115,8 @@ def plays(numbers: Sequence[int]) -> list[Play]:
 
 
 def worker(engine: Script, limits: Limits = ROOMY, **settings: Any) -> Worker:
-    def make_env(kwargs: dict[str, Any]) -> gym.Env[str, str]:
-        return environment.make(ENV, kwargs)
-
-    return Worker(engine, PlainRenderer(engine.tokenizer), make_env, limits, **{"concurrency": 64} | settings)
+    renderer = PlainRenderer(engine.tokenizer)
+    return Worker(engine, renderer, partial(environment.make, ENV), limits, **{"concurrency": 64} | settings)
 
 
 def play(
@@ -170,8 +169,7 @@ def test_a_turn_keeps_what_the_environment_gave_for_it(tokenizer: Any) -> None:
 def test_trajectories_come_in_the_order_of_the_seeds(tokenizer: Any) -> None:
     numbers = [3, 3, 1, 2, 2, 0]
     rollout = play(Script(tokenizer, careful), numbers)
-    assert [trajectory.seed for trajectory in rollout.trajectories] == numbers
-    assert [trajectory.group for trajectory in rollout.trajectories] == numbers
+    assert [t.seed for t in rollout.trajectories] == [t.group for t in rollout.trajectories] == numbers
     assert [trajectory.reward for trajectory in rollout.trajectories] == [1.0] * 6
     assert (rollout.retried, rollout.dropped) == (0, 0)
 

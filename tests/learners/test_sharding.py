@@ -11,28 +11,33 @@ import numpy as np
 import pytest
 import torch.multiprocessing
 
-from learners.cluster import TrainerActor, deal
-from learners.config import Config
-from learners.grpo import load_config
-from learners.packing import pack
+from learners.cluster import shares
+from learners.cluster.actors import TrainerActor
+from learners.config import Config, load_config
+from learners.packing import deal, pack, pack_to_score
 from learners.trainer import Trainer
-from learners.types import Batch, Trajectory
+from learners.types import Batch, Credit, Trajectory
 
-RATE, KL = 1e-3, 0.5
+RATE, COEFFICIENTS = 1e-3, {"kl": 0.5}
+SCORES = frozenset({"old", "reference"})
 
 
 def configured(count: int) -> Config:
     return load_config(["--trainer.threads", "1", "--trainer.count", str(count)])
 
 
-def rank_main(rank: int, address: str, model: str, shares: list[list[Batch]], tokens: int, folder: Path) -> None:
-    """What one rank does: a step, a checkpoint, another step, and the first state again from the checkpoint."""
-    actor = TrainerActor(configured(len(shares)), model, rank)
+def rank_main(
+    rank: int, address: str, model: str, to_score: list[list[Batch]], batches: list[list[Batch]], folder: Path
+) -> None:
+    """What one rank does: scores, a step, a checkpoint, another step, and the first state again."""
+    actor = TrainerActor(configured(len(batches)), model, rank)
     actor.start(address)
-    metrics = actor.call("step", shares[rank], tokens, RATE, KL)
+    for number, columns in enumerate(actor.call("score", to_score[rank], SCORES)):
+        np.savez(folder / f"scores{rank}-{number}.npz", **columns)
+    metrics = actor.call("step", batches[rank], RATE, COEFFICIENTS)
     weights = actor.call("weights")
     actor.call("save", folder / "checkpoint", {"step": 1})
-    actor.call("step", shares[rank], tokens, RATE, KL)
+    actor.call("step", batches[rank], RATE, COEFFICIENTS)
     actor.call("load", folder / "checkpoint")
     again = actor.call("weights")
     np.savez(folder / f"rank{rank}.npz", **weights)
@@ -50,17 +55,32 @@ def test_two_ranks_make_the_step_of_one(
 ) -> None:
     spans = {40: [(5, 20), (30, 40)], 25: [(10, 25)], 33: [(3, 20)]}
     trajectories = [make_trajectory(length, turns, seed=length) for length, turns in spans.items()]
-    batches = pack(trajectories, [1.0, -0.5, -1.5], 42)
-    assert len(batches) == 3, "an odd number, so that one rank's share must be filled up"
-    tokens = sum(int(batch.mask.sum()) for batch in batches)
     one = Trainer(configured(1), str(tiny_folder))
-    expected = one.step(batches, tokens, RATE, KL)
+    scores = shares.score(trajectories, SCORES, 42, 1, lambda of_ranks: [one.score(of_ranks[0], SCORES)])
+    tokens = sum(int(t.mask.sum()) for t in trajectories)
+    batches = pack(
+        trajectories,
+        42,
+        [Credit(np.full(len(t.ids), a, np.float32)) for t, a in zip(trajectories, (1.0, -0.5, -1.5), strict=True)],
+        [(t.mask / tokens).astype(np.float32) for t in trajectories],
+        {"reference": scores["reference"]},
+    )
+    assert len(batches) == 3, "an odd number, so that one rank's share must be filled up"
+    expected = one.step(batches, RATE, COEFFICIENTS)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    shares = deal(batches, 2)
-    torch.multiprocessing.spawn(rank_main, (address, str(tiny_folder), shares, tokens, tmp_path), nprocs=2)
+    to_score = deal(pack_to_score(trajectories, 42)[1], 2)
+    arguments = (address, str(tiny_folder), to_score, deal(batches, 2), tmp_path)
+    torch.multiprocessing.spawn(rank_main, arguments, nprocs=2)
+
+    def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+        return [[load(tmp_path / f"scores{rank}-{n}.npz") for n in range(len(b))] for rank, b in enumerate(of_ranks)]
+
+    for name, columns in shares.score(trajectories, SCORES, 42, 2, run).items():
+        for ours, column in zip(columns, scores[name], strict=True):
+            np.testing.assert_allclose(ours, column, atol=1e-4, err_msg=name)
 
     parts = [load(tmp_path / f"metrics{rank}.npz") for rank in range(2)]
     for name, value in expected.items():
