@@ -1,7 +1,6 @@
 """Between the searches of many episodes and one backend: no query is asked twice, no failure looks like an answer.
 
-- A query that was answered before comes from the cache; for one that is on its way the caller waits, and it is not
-  asked again.
+- A query that was answered before comes from the cache; one that is on its way is waited for, and not asked again.
 - Queries that arrive while the backend is busy go out together in its next call. Nobody waits for company: an idle
   backend is called at once.
 - A call that fails for now is tried again, with growing random pauses, until the deadline. Then the searches fail,
@@ -29,7 +28,7 @@ from research_env.retrieval.base import Retriever
 from research_env.retrieval.gateway.circuit import Circuit
 from research_env.retrieval.gateway.options import GatewayOptions, Stats
 from research_env.retrieval.gateway.recording import Recording
-from research_env.types import Corpus, Hit
+from research_env.types import Hit
 
 Key = tuple[str, int]
 """Query and top-k."""
@@ -49,8 +48,7 @@ class Gateway:
 
     def __init__(self, backend: Retriever, options: GatewayOptions | None = None) -> None:
         self.backend, self.options = backend, options or GatewayOptions()
-        self.corpus: Corpus = backend.corpus
-        self.settings = backend.settings
+        self.corpus, self.settings = backend.corpus, backend.settings
         self.max_batch, self.concurrency = backend.max_batch, backend.concurrency
         self.stats = Stats()
         self._lock = threading.Lock()
@@ -259,9 +257,8 @@ class Gateway:
             else:  # a query that cannot be answered must fail alone: ask for each by itself
                 for key in batch:
                     self._answer([key])
-        except (
-            BaseException
-        ):  # Ctrl-C on the caller's own thread: the others must not wait for an answer that never comes
+        except BaseException:
+            # Ctrl-C on the caller's own thread: the other searches must not wait for an answer that never comes.
             self._settle(batch, RetrievalUnavailable(f"{self.corpus.name}: interrupted"))
             raise
         else:
@@ -295,8 +292,7 @@ class Gateway:
         )
         reason = None
         try:
-            found: list[list[Hit]] = tries(self._once, queries, top_k)
-            return found
+            return tries(self._once, queries, top_k)
         except RetrievalUnavailable as error:
             reason = str(error)
             raise
