@@ -31,7 +31,7 @@ def warm_start(seed: int) -> int:
 
 
 def sampling(seed: int, step: int) -> int:
-    """Where the sampling seeds of a step begin: a number in `[0, 2**31)`, hashed, so that neighbouring steps lie far apart."""
+    """Where the sampling seeds of a step begin: a number in `[0, 2**31)`, hashed, so that steps lie far apart."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0]) >> 1
 
 

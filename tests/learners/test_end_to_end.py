@@ -17,7 +17,7 @@ import psutil
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learners import evaluate, grpo
+from learners import checkpoint, evaluate
 from research_env.questions import store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,16 +223,16 @@ def interrupt(machine: Machine, arguments: list[str], steps: int, number: int) -
     assert "Traceback" not in out + err
     assert "--resume" in out
     assert machine.survivors() == []
-    done, _ = grpo.find_checkpoint(folder)
-    assert done >= steps
-    return done
+    _, state = checkpoint.read_state(folder)
+    assert state["step"] >= steps
+    return int(state["step"])
 
 
 def test_an_interrupted_run_is_resumed(machine: Machine) -> None:
     """Ctrl-C, or SIGTERM, during training saves a checkpoint; `--resume` goes on from there to the end."""
     first = interrupt(machine, [*SMALL, *ONE_HOP, "--steps", "500"], 3, signal.SIGINT)
     done = interrupt(machine, ["--resume"], first + 2, signal.SIGTERM)  # every other setting is the run's own
-    _, state = grpo.find_checkpoint(machine.runs / "stopped")
+    _, state = checkpoint.read_state(machine.runs / "stopped")
     again = ["--runs", str(machine.runs), "--name", "stopped", "--steps", str(done + 2), "--resume"]
     out = machine.run("learners.grpo", *again)
     assert f"resuming after step {done}" in out
@@ -284,7 +284,7 @@ def test_wrong_arguments_of_an_evaluation(
     arguments: list[str], named: list[str], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(evaluate, "Cluster", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr(evaluate, "open_cluster", lambda *_, **__: pytest.fail("work began"))
     assert evaluate.main([argument.replace("{checkpoint}", str(tiny_folder)) for argument in arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")

@@ -45,7 +45,7 @@ def packed(folder: Path) -> Any:
 def batch(make_trajectory: Callable[..., Trajectory]) -> Batch:
     """Five sequences of 3 to 90 tokens in one row; one has no sampled token at all."""
     spans = {90: [(10, 30), (60, 90)], 41: [(1, 41)], 17: [(5, 6)], 8: [], 3: [(2, 3)]}
-    (made,) = pack([make_trajectory(n, turns, seed=n) for n, turns in spans.items()], [0.0] * 5, 1_000)
+    (made,) = pack([make_trajectory(n, turns, seed=n) for n, turns in spans.items()], 1_000)
     return made
 
 

@@ -12,12 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learners.cluster import _emptied
-from learners.config import Config
-from learners.grpo import load_config
-from learners.packing import pack
+from learners.config import Config, load_config
+from learners.packing import emptied, pack
 from learners.trainer import Trainer
-from learners.types import Batch, Trajectory
+from learners.types import Batch, Credit, Trajectory
 
 RATE, CLIP, KL, NORM, DECAY = 1e-3, 0.2, 0.5, 0.8, 0.01
 
@@ -25,8 +23,8 @@ RATE, CLIP, KL, NORM, DECAY = 1e-3, 0.2, 0.5, 0.8, 0.01
 @pytest.fixture
 def config() -> Config:
     return load_config(
-        f"--kl {KL} --clip {CLIP} --temperature 1.25 --trainer.threads 1 --trainer.gradient-norm {NORM} "
-        f"--trainer.weight-decay {DECAY}".split()
+        f"--objective.kl {KL} --objective.clip {CLIP} --temperature 1.25 --trainer.threads 1 "
+        f"--trainer.gradient-norm {NORM} --trainer.weight-decay {DECAY}".split()
     )
 
 
@@ -34,7 +32,11 @@ def config() -> Config:
 def batches(make_trajectory: Callable[..., Trajectory], tiny_folder: Path, config: Config) -> list[Batch]:
     """Two batches of two sequences, their behaviour near the policy: some ratios are 1, some beyond the bounds."""
     spans = {40: [(5, 20), (30, 40)], 25: [(10, 25)], 33: [(3, 20)], 12: [(6, 12)]}
-    made = pack([make_trajectory(n, turns, seed=n) for n, turns in spans.items()], [1.0, -0.5, -1.5, 2.0], 60)
+    trajectories = [make_trajectory(n, turns, seed=n) for n, turns in spans.items()]
+    advantages = [1.0, -0.5, -1.5, 2.0]
+    credits = [Credit(np.full(len(t.ids), a, np.float32)) for t, a in zip(trajectories, advantages, strict=True)]
+    tokens = sum(int(t.mask.sum()) for t in trajectories)
+    made = pack(trajectories, 60, credits, [t.mask.astype(np.float32) / tokens for t in trajectories])
     assert len(made) == 2
     trainer = Trainer(config, str(tiny_folder))
     rng = np.random.default_rng(0)
@@ -44,7 +46,24 @@ def batches(make_trajectory: Callable[..., Trajectory], tiny_folder: Path, confi
         gap = rng.choice([0.0, 0.1, -0.1, 0.5, -0.5], int(batch.mask.sum())).astype(np.float32)
         behaviour[batch.mask] = trainer.logprobs(batch) - gap
         moved.append(replace(batch, logprobs=behaviour))
-    return moved
+    return referred(trainer, moved)
+
+
+def referred(trainer: Trainer, batches: list[Batch]) -> list[Batch]:
+    """The batches with what the reference policy says of them."""
+    scores = trainer.score(batches, frozenset({"reference"}))
+    return [replace(batch, columns=columns) for batch, columns in zip(batches, scores, strict=True)]
+
+
+def joined(batches: list[Batch]) -> Batch:
+    """All of them in one."""
+    names = ("ids", "lengths", "mask", "turns", "logprobs", "advantages", "shares")
+    columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in batches[0].columns}
+    return Batch(**{name: np.concatenate([getattr(b, name) for b in batches]) for name in names}, columns=columns)
+
+
+def step(trainer: Trainer, batches: list[Batch], rate: float = RATE, kl: float = KL) -> dict[str, float]:
+    return trainer.step(batches, rate, {"kl": kl})
 
 
 def plain(folder: Path) -> Any:
@@ -84,7 +103,7 @@ def test_a_step_is_the_one_made_by_hand(tiny_folder: Path, config: Config, batch
     assert norm > NORM, "the gradient was to be clipped"
 
     trainer = Trainer(config, str(tiny_folder))
-    metrics = trainer.step(batches, tokens(batches), RATE, KL)
+    metrics = step(trainer, batches)
     assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert metrics["clipped"] == pytest.approx(cut / tokens(batches))
     assert metrics["clipped"] > 0
@@ -105,19 +124,18 @@ def test_a_step_is_the_one_made_by_hand(tiny_folder: Path, config: Config, batch
 
 def test_how_the_batches_are_cut_changes_nothing(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
     """The loss is the mean over all tokens, not the mean of the batches' means."""
-    columns = ("ids", "lengths", "mask", "logprobs", "advantages", "weights")
-    whole = Batch(**{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in columns})
-    split = Trainer(config, str(tiny_folder)).step(batches, tokens(batches), RATE, KL)
-    joined = Trainer(config, str(tiny_folder)).step([whole], tokens(batches), RATE, KL)
+    whole = joined(batches)
+    split = step(Trainer(config, str(tiny_folder)), batches)
+    together = step(Trainer(config, str(tiny_folder)), [whole])
     for name, value in split.items():
-        assert value == pytest.approx(joined[name], rel=1e-4, abs=1e-6), name
+        assert value == pytest.approx(together[name], rel=1e-4, abs=1e-6), name
 
 
-def test_a_weight_is_as_good_as_the_token_twice(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
-    """Mean over the tokens it stands for."""
-    heavy = [replace(batch, weights=2 * batch.weights) for batch in batches]
-    weighted = Trainer(config, str(tiny_folder)).step(heavy, 2 * tokens(batches), RATE, KL)
-    twice = Trainer(config, str(tiny_folder)).step([*batches, *batches], 2 * tokens(batches), RATE, KL)
+def test_a_share_is_as_good_as_the_token_so_many_times(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
+    """Twice the share is the token twice; where the shares add up to 2, so do the sums."""
+    heavy = [replace(batch, shares=2 * batch.shares) for batch in batches]
+    weighted = step(Trainer(config, str(tiny_folder)), heavy)
+    twice = step(Trainer(config, str(tiny_folder)), [*batches, *batches])
     for name, value in weighted.items():
         assert value == pytest.approx(twice[name], rel=1e-4, abs=1e-6), name
 
@@ -125,7 +143,7 @@ def test_a_weight_is_as_good_as_the_token_twice(tiny_folder: Path, config: Confi
 def test_the_kl_term(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
     """After a step, k3 of policy against reference, by hand; with no advantage left, it pulls the policy back."""
     trainer = Trainer(config, str(tiny_folder))
-    trainer.step(batches, tokens(batches), RATE, 0.0)
+    step(trainer, batches, kl=0.0)
     moved, first = plain(tiny_folder), plain(tiny_folder)
     moved.load_state_dict(trainer.policy.state_dict())
     idle = [
@@ -136,15 +154,21 @@ def test_the_kl_term(tiny_folder: Path, config: Config, batches: list[Batch]) ->
         pairs = [(plain_logprobs(moved, b, 1.25), plain_logprobs(first, b, 1.25)) for b in idle]
     expected = sum(((ref - new).exp() - (ref - new) - 1).sum().item() for new, ref in pairs) / tokens(idle)
     assert expected > 1e-4
-    metrics = trainer.step(idle, tokens(idle), RATE / 10, KL)
+    metrics = step(trainer, idle, RATE / 10)
     assert metrics["kl"] == pytest.approx(expected, rel=1e-3)
     assert metrics["loss"] == pytest.approx(KL * expected, rel=1e-3)
-    pulled = [trainer.step(idle, tokens(idle), RATE, KL)["kl"] for _ in range(15)]
+    pulled = [step(trainer, idle)["kl"] for _ in range(15)]
     assert pulled[-1] < expected / 2
 
 
 def test_without_a_kl_term_there_is_no_reference_model(tiny_folder: Path) -> None:
-    assert Trainer(load_config(["--kl", "0", "--trainer.threads", "1"]), str(tiny_folder)).reference is None
+    assert (
+        Trainer(
+            load_config(["--objective.kl", "0", "--objective.final-kl", "null", "--trainer.threads", "1"]),
+            str(tiny_folder),
+        ).reference
+        is None
+    )
 
 
 def test_tokens_that_are_not_the_policys_are_not_trained_on(
@@ -152,9 +176,9 @@ def test_tokens_that_are_not_the_policys_are_not_trained_on(
 ) -> None:
     """Behaviour and advantage outside the mask, whatever they are, leave the step as it is."""
 
-    def step(given: list[Batch]) -> dict[str, np.ndarray]:
+    def weights_after(given: list[Batch]) -> dict[str, np.ndarray]:
         trainer = Trainer(config, str(tiny_folder))
-        trainer.step(given, tokens(given), RATE, KL)
+        step(trainer, given)
         return trainer.weights()
 
     noisy = [
@@ -165,8 +189,8 @@ def test_tokens_that_are_not_the_policys_are_not_trained_on(
         )
         for batch in batches
     ]
-    clean = step(batches)
-    for name, array in step(noisy).items():
+    clean = weights_after(batches)
+    for name, array in weights_after(noisy).items():
         np.testing.assert_array_equal(array, clean[name])
 
 
@@ -183,13 +207,13 @@ def test_a_checkpoint_goes_on_bit_for_bit(
     tiny_folder: Path, config: Config, batches: list[Batch], tmp_path: Path
 ) -> None:
     first = Trainer(config, str(tiny_folder))
-    first.step(batches, tokens(batches), RATE, KL)
+    step(first, batches)
     first.save(tmp_path / "checkpoint", {"step": 1})
-    expected = first.step(batches, tokens(batches), RATE, KL)
+    expected = step(first, batches)
 
     second = Trainer(config, str(tiny_folder))
     second.load(tmp_path / "checkpoint")
-    assert second.step(batches, tokens(batches), RATE, KL) == expected
+    assert step(second, batches) == expected
     for name, array in second.weights().items():
         np.testing.assert_array_equal(array, first.weights()[name])
 
@@ -198,7 +222,7 @@ def test_a_checkpoint_is_a_hugging_face_folder(
     tiny_folder: Path, config: Config, batches: list[Batch], tmp_path: Path
 ) -> None:
     trainer = Trainer(config, str(tiny_folder))
-    trainer.step(batches, tokens(batches), RATE, KL)
+    step(trainer, batches)
     trainer.save(tmp_path / "checkpoint", {"step": 1})
     trainer.save(tmp_path / "checkpoint", {"step": 2})  # over the one before
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
@@ -213,8 +237,8 @@ def test_an_empty_share_keeps_the_ranks_in_step_and_teaches_nothing(
     tiny_folder: Path, config: Config, batches: list[Batch]
 ) -> None:
     one, two = Trainer(config, str(tiny_folder)), Trainer(config, str(tiny_folder))
-    metrics = one.step(batches, tokens(batches), RATE, KL)
-    assert two.step([*batches, _emptied(batches[0])], tokens(batches), RATE, KL) == metrics
+    metrics = step(one, batches)
+    assert step(two, [*batches, emptied(batches[0])]) == metrics
     assert all(torch.equal(a, b) for a, b in zip(one.policy.parameters(), two.policy.parameters(), strict=True))
 
 
@@ -223,6 +247,32 @@ def test_bfloat16_arithmetic_loses_no_small_step(tiny_folder: Path, config: Conf
     trainer = Trainer(config.model_copy(update={"trainer": config.trainer.model_copy(update={"dtype": "bfloat16"})}),
                       str(tiny_folder))  # fmt: skip
     before = trainer.policy.model.norm.weight.detach().clone()
-    trainer.step(batches, tokens(batches), 1e-6, KL)
+    step(trainer, batches, 1e-6)
     assert trainer.policy.model.norm.weight.dtype == torch.float32
     assert (trainer.policy.model.norm.weight != before).float().mean() > 0.9
+
+
+def test_scores_are_those_of_the_models_alone(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
+    """`old` is the policy as it is now, `reference` the first one; 0.0 on what was not sampled."""
+    trainer = Trainer(config, str(tiny_folder))
+    step(trainer, batches)
+    moved, first = plain(tiny_folder), plain(tiny_folder)
+    moved.load_state_dict(trainer.policy.state_dict())
+    for batch, scores in zip(batches, trainer.score(batches, frozenset({"old", "reference"})), strict=True):
+        for name, model in (("old", moved), ("reference", first)):
+            with torch.no_grad():
+                expected = plain_logprobs(model, batch, 1.25).numpy()
+            np.testing.assert_allclose(scores[name][batch.mask], expected, atol=1e-5)
+            assert not scores[name][~batch.mask].any()
+            assert scores[name].dtype == np.float32
+
+
+def test_a_loss_sees_sequences_and_turns(tiny_folder: Path, config: Config, batches: list[Batch]) -> None:
+    """A trajectory is whole in its batch: tokens of one sequence can be told apart, and its turns too."""
+    trainer = Trainer(config, str(tiny_folder))
+    batch = next(b for b in batches if 40 in b.lengths)
+    tokens_seen, shares = trainer._inputs(batch)
+    place = batch.lengths.tolist().index(40)
+    turns = tokens_seen.turn[tokens_seen.sequence == place]
+    assert turns.tolist() == [0] * 15 + [1] * 10
+    assert len(shares) == len(tokens_seen.logprobs) == int(batch.mask.sum())
