@@ -89,6 +89,109 @@ def test_vllm_stays_behind_the_seams() -> None:
     assert breaches == []
 
 
+RANKS = {
+    "research_env": [
+        "errors types text progress spaces wrappers",
+        "names files rewards evidence render",
+        "tools corpora questions synthetic",
+        "protocols retrieval registration",
+        "__init__ loading episode random_turns",
+        "env",
+        "cli",
+        "__main__",
+    ],
+    "learners": [
+        "__init__ types names contract checkpoint weights trainer_config engines/config algorithms/terms tiny",
+        "algorithms engines environment renderers packing packed_model seeds metrics report transcript settings",
+        "old_form plugins rollout tiny/model",
+        "config",
+        "preflight trainer tiny/warmup",
+        "cluster",
+        "evaluate loop",
+        "run",
+        "grpo",
+    ],
+    "agents": ["__init__", "base", "oracle random_agent"],
+}
+"""Every file's rank, lowest first, by its own path or that of its folder. An import goes to a lower rank, or stays in
+its folder: so questions and retrieval do not know each other."""
+
+
+@cache
+def rank(path: str) -> int:
+    """Rank of a file, e.g. `learners/tiny/config.py`; the longest path that is listed counts."""
+    package, _, inside = path.removesuffix(".py").partition("/")
+    ranks = {name: at for at, names in enumerate(RANKS[package]) for name in names.split()}
+    parts = inside.split("/")
+    for size in range(len(parts), 0, -1):
+        if (name := "/".join(parts[:size])) in ranks:
+            return ranks[name]
+    raise AssertionError(f"{path} has no rank: give it one in RANKS")
+
+
+@cache
+def files_imported() -> dict[str, set[str]]:
+    """File -> files of the same package that it imports, inside functions too."""
+    found: dict[str, set[str]] = {}
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            path = file.relative_to(ROOT)
+            found[str(path)] = set()
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                names: list[str] = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names = [f"{node.module}.{alias.name}" for alias in node.names]
+                # `from package import module` names a file, `from package.module import Name` names one of its parts.
+                targets = {t for name in names if (t := _file(name) or _file(name.rpartition(".")[0]))}
+                found[str(path)] |= {t for t in targets if t.partition("/")[0] == package} - {str(path)}
+    return found
+
+
+def _file(module: str) -> str | None:
+    place = Path(*module.split(".")) if module else Path("none")
+    for path in (place.with_suffix(".py"), place / "__init__.py"):
+        if (ROOT / path).is_file():
+            return str(path)
+    return None
+
+
+def test_every_import_goes_to_a_lower_rank_or_stays_in_its_folder() -> None:
+    breaches = [
+        f"{file} (rank {rank(file)}) imports {target} (rank {rank(target)})"
+        for file, targets in files_imported().items()
+        for target in targets
+        if rank(target) >= rank(file) and _folder(file) != _folder(target)
+    ]
+    assert breaches == []
+
+
+def _folder(file: str) -> str:
+    """`research_env/retrieval` for whatever is below it; a file of the package itself is alone."""
+    parts = file.split("/")
+    return "/".join(parts[:2]) if len(parts) > 2 else file
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    """Imports inside functions count: they would only hide one."""
+    done: set[str] = set()
+
+    def visit(file: str, way: tuple[str, ...]) -> None:
+        assert file not in way, " -> ".join([*way[way.index(file) :], file])
+        if file not in done:
+            for target in files_imported()[file]:
+                visit(target, (*way, file))
+            done.add(file)
+
+    for file in files_imported():
+        visit(file, ())
+
+
+def test_the_product_mocks_nothing() -> None:
+    assert [str(found) for package in PACKAGES for found in imports(package) if "mock" in found.module] == []
+
+
 @cache
 def declared(*extras: str) -> set[str]:
     """Distribution names of the base install and the named extras, as `pyproject.toml` has them."""
