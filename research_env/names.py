@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from research_env.errors import ConfigurationError
+from research_env.errors import ConfigurationError, ResearchError
 from research_env.text import one_line
 
 
@@ -53,12 +53,21 @@ def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], /
         **kwargs: Passed to the call.
 
     Raises:
-        ConfigurationError: as `load`; or the call does not take these arguments; or what comes of it lacks a part.
+        ConfigurationError: as `load`; or the call does not take these arguments, or fails; or what comes of it lacks a
+            part.
     """
     # Positional only, all four: `name` may be an option of what is called.
     target = load(table, what, name)
     check_call(what, name, target, *args, **kwargs)
-    made = target(*args, **kwargs)
+    try:
+        made = target(*args, **kwargs)
+    except ResearchError:
+        raise
+    except Exception as error:
+        if ":" not in name:  # one of our own: a fault here needs its traceback
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"{what}={name!r} failed when it was called ({one_line(reason)})") from error
     missing = [part for part in needs if not hasattr(made, part)]
     if missing:
         raise ConfigurationError(f"{what}={name!r} makes {type(made).__name__}, which lacks: {', '.join(missing)}")

@@ -79,7 +79,8 @@ def test_info_has_the_same_keys_at_every_step_and_gold_only_at_the_end(env):
     assert len({tuple(info) for info in infos}) == 1
     for info in infos[:-1]:
         assert {info[key] for key in END_KEYS} == {None}
-        assert "Varn0c" not in str(info)
+        # The messages hold what the policy has read, and a passage may hold the answer.
+        assert "Varn0c" not in str({key: value for key, value in info.items() if key != "messages"})
     assert all(infos[-1][key] is not None for key in END_KEYS)
 
 
