@@ -53,7 +53,7 @@ def measure(env_id: str, episodes: int, **settings: Any) -> dict[str, np.ndarray
     inner = env.unwrapped
     assert isinstance(inner, ReSearchEnv)
     agent = OracleAgent(env)
-    timed = inner._tools["search"] = Timed(inner._tools["search"])
+    timed = inner.tools["search"] = Timed(inner.tools["search"])
     found: dict[str, list[float]] = {"search": [], "answer": [], "retrieval": []}
     for seed in range(episodes):
         observation, info = env.reset(seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import gcd
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from research_env import loading, names
-from research_env.episode import Episode, Info, Rules
+from research_env.episode import Episode, Info, Move, Rules
 from research_env.errors import ConfigurationError
 from research_env.protocols import PROTOCOLS
 from research_env.protocols.base import PARTS, ActionProtocol
@@ -21,7 +21,7 @@ from research_env.rewards import REWARDS
 from research_env.spaces import Prose
 from research_env.tools import TOOLS
 from research_env.tools.base import Context, Tool, run
-from research_env.types import Question, Status
+from research_env.types import Question, Result, Status
 
 _RUNNING = Status.RUNNING
 
@@ -94,9 +94,9 @@ class ReSearchEnv(gym.Env[str, str]):
         context = Context(
             searcher=lambda: loading.retriever(self._key, self.settings.corpus, retrieval), top_k=self.settings.top_k
         )
-        self._tools = _tools(self.settings.tools, context)
+        self.tools: dict[str, Tool] = _tools(self.settings.tools, context)
         self.protocol: ActionProtocol = names.make(
-            PROTOCOLS, "protocol", self.settings.protocol, PARTS, tuple(self._tools.values())
+            PROTOCOLS, "protocol", self.settings.protocol, PARTS, tuple(self.tools.values())
         )
         reward = names.load(REWARDS, "reward", self.settings.reward)
         names.check_call("reward", self.settings.reward, reward, "outcome")
@@ -106,17 +106,18 @@ class ReSearchEnv(gym.Env[str, str]):
             self.settings.max_searches, self.settings.max_turns, feedback=self.settings.on_malformed == "feedback"
         )
         instructions = self.settings.instructions or self.protocol.instructions
-        self._episode = Episode(self.protocol, self._tools, rules, reward, instructions, corpus)
+        self._episode = Episode(self.protocol, self.tools, rules, reward, instructions, corpus)
         self.metadata = {
             **type(self).metadata,
             "stop": list(self.protocol.stop),
             "corpus": corpus,
-            "tools": [tool.schema for tool in self._tools.values()],
+            "tools": [tool.schema for tool in self.tools.values()],
         }
         self._turns = RandomTurns(self.protocol)
         self.observation_space = Prose()
         self.action_space = Prose(sampler=self._turns.sample)
         self._position: int | None = None
+        self._ready: tuple[str, Move, Sequence[Result]] | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, Info]:  # type: ignore[override]
         """Begin an episode.
@@ -128,6 +129,7 @@ class ReSearchEnv(gym.Env[str, str]):
             ConfigurationError: `options` names a question that the split does not have.
         """
         super().reset(seed=seed)
+        self._ready = None
         prompt = self._episode.begin(self._choose_question(seed, options or {}))
         self._turns.start(self._episode.asked)
         return prompt, self._episode.info
@@ -142,16 +144,33 @@ class ReSearchEnv(gym.Env[str, str]):
             gymnasium.error.ResetNeeded: the episode has ended.
             RetrievalError: the search failed; nothing has changed, the same step may be tried again.
         """
-        if self._episode.status is not _RUNNING:
-            raise gym.error.ResetNeeded("no episode is running: call reset() before step()")
-        move = self._episode.act(action)
-        step = self._episode.observe(move, run(self._tools, move.calls))
+        if self._ready is not None and self._ready[0] == action:
+            _, move, results = self._ready
+        else:
+            move = self.act(action)
+            results = run(self.tools, move.calls)
+        step = self._episode.observe(move, results)
+        self._ready = None  # after `observe`, which raises an outage: the same step may then be tried again
         if move.calls:
             self._turns.read(step.observation)
         status = step.status
         if status is _RUNNING:
             return step.observation, 0.0, False, False, step.info
         return step.observation, step.reward, status.terminated, status.truncated, step.info
+
+    def act(self, action: str) -> Move:
+        """Parse and judge a turn without taking it: the first half of `step`. Nothing changes.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        if self._episode.status is not _RUNNING:
+            raise gym.error.ResetNeeded("no episode is running: call reset() before step()")
+        return self._episode.act(action)
+
+    def prepare(self, action: str, move: Move, results: Sequence[Result]) -> None:
+        """Hand over what the calls of a move brought, for the next `step(action)`. See `research_env.vector`."""
+        self._ready = (action, move, results)
 
     def render(self) -> str | None:  # type: ignore[override]
         """The episode so far as coloured text (`render_mode="ansi"`)."""

@@ -97,7 +97,7 @@ RANKS = {
         "protocols retrieval registration",
         "__init__ loading episode random_turns",
         "env",
-        "cli",
+        "vector cli",
         "__main__",
     ],
     "learners": [

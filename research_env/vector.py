@@ -1,0 +1,77 @@
+"""Many episodes in step: one call of each tool for all of them.
+
+envs = BatchedVectorEnv([lambda: gym.make("ReSearch-MuSiQue-v0") for _ in range(64)])
+observations, infos = envs.reset(seed=0)
+observations, rewards, terminations, truncations, infos = envs.step(turns)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import iterate
+
+from research_env.env import ReSearchEnv
+from research_env.errors import ConfigurationError
+from research_env.tools.base import run
+
+
+class BatchedVectorEnv(SyncVectorEnv):
+    """Gymnasium's `SyncVectorEnv` over environments of this package, with the same arguments, results and autoreset.
+
+    The turns of all environments are parsed first; then the calls of all of them run together, so a server gets one
+    batch of queries and not one query after the other; then every environment takes its step. If a call fails, the
+    step raises before any environment has taken it, and the same step may be tried again.
+    """
+
+    def __init__(self, env_fns: Iterable[Callable[[], gym.Env[str, str]]], **kwargs: Any) -> None:
+        """Make the environments.
+
+        Args:
+            env_fns: One function for each environment.
+            **kwargs: See `gymnasium.vector.SyncVectorEnv`.
+
+        Raises:
+            ConfigurationError: an environment is not of this package, or they do not search the same with the same
+                tools.
+        """
+        super().__init__(list(env_fns), **kwargs)
+        self._inner = [_inner(env) for env in self.envs]
+        first = self._inner[0].settings
+        for name in ("dataset", "corpus", "retrieval", "top_k", "tools"):
+            for inner in self._inner:
+                if getattr(inner.settings, name) != getattr(first, name):
+                    raise ConfigurationError(
+                        f"{name}={getattr(inner.settings, name)!r} and {getattr(first, name)!r}: the environments of "
+                        "one BatchedVectorEnv must agree in what they search"
+                    )
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """See `gymnasium.vector.SyncVectorEnv.step`.
+
+        Raises:
+            RetrievalError: a search failed; no environment has taken the step.
+        """
+        texts = list(iterate(self.action_space, actions))
+        # An environment that is about to be reset in this step has no turn to take.
+        resetting = self._autoreset_envs if self.autoreset_mode == AutoresetMode.NEXT_STEP else [False] * len(texts)
+        moves = {at: self._inner[at].act(text) for at, text in enumerate(texts) if not resetting[at]}
+        results = run(self._inner[0].tools, [call for move in moves.values() for call in move.calls])
+        for result in results:
+            if result.error is not None:
+                raise result.error
+        place = 0
+        for at, move in moves.items():
+            self._inner[at].prepare(texts[at], move, results[place : place + len(move.calls)])
+            place += len(move.calls)
+        return super().step(actions)
+
+
+def _inner(env: gym.Env[str, str]) -> ReSearchEnv:
+    if not isinstance(env.unwrapped, ReSearchEnv):
+        raise ConfigurationError(f"{env.unwrapped} is no environment of this package: use gymnasium's SyncVectorEnv")
+    return env.unwrapped
