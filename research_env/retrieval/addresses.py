@@ -55,7 +55,12 @@ def open_retriever(address: str, /, **options: Any) -> Gateway:
         known = ", ".join(f"{name}://" for name in RETRIEVERS if name)
         hint = names.did_you_mean(scheme, RETRIEVERS)
         raise ConfigurationError(f"{where}: {scheme}:// is unknown; known: {known}, or a path{hint}")
-    return Gateway(_backend(scheme if separator else "", address, theirs), chosen)
+    backend = _backend(scheme if separator else "", address, theirs)
+    try:
+        return Gateway(backend, chosen)
+    except BaseException:  # the recording is of another corpus, or cannot be opened
+        backend.close()
+        raise
 
 
 def _backend(scheme: str, address: str, options: dict[str, Any]) -> Retriever:

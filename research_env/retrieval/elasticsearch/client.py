@@ -65,12 +65,13 @@ def connect(address: str, timeout: float) -> tuple[Elasticsearch, str]:
     client = elasticsearch.Elasticsearch(node, **settings)
     try:
         server = client.info()["version"]["number"]
+        # The client speaks to servers of its own major version only; others answer with errors that explain nothing.
+        ours = version("elasticsearch")
+        if server.split(".")[0] != ours.split(".")[0]:
+            raise ConfigurationError(_mismatch(address, server, ours))
     except Exception as error:
+        client.close()
         raise failure(error, address) from None
-    # The client speaks to servers of its own major version only; others answer with errors that explain nothing.
-    ours = version("elasticsearch")
-    if server.split(".")[0] != ours.split(".")[0]:
-        raise ConfigurationError(_mismatch(address, server, ours))
     return client, index
 
 

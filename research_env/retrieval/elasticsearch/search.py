@@ -47,29 +47,42 @@ class ElasticsearchRetriever:
         self.address, self._rank = address, options.rank
         self._client, self._index = connect(address, options.timeout)
         try:
+            about = self._about()
+            self.corpus = Corpus(**about["corpus"])
+            self.settings: Mapping[str, Any] = {
+                "engine": "elasticsearch", "rank": options.rank, "query": "keywords", **about["settings"]
+            }  # fmt: skip
+            self._encoder = self._open_encoder(options.device)
+        except BaseException:
+            self._client.close()  # the caller gets no object that it could close
+            raise
+
+    def _about(self) -> dict[str, Any]:
+        """What a build has noted in the index."""
+        try:
             mappings = list(self._client.indices.get_mapping(index=self._index).values())
         except Exception as error:
-            raise failure(error, address) from None
+            raise failure(error, self.address) from None
         if len(mappings) != 1:
-            raise ConfigurationError(f"{address} is an alias of {len(mappings)} indexes; name one")
-        about = mappings[0]["mappings"].get("_meta", {})
+            raise ConfigurationError(f"{self.address} is an alias of {len(mappings)} indexes; name one")
+        about: dict[str, Any] = mappings[0]["mappings"].get("_meta", {})
         if not about.get("complete"):
             raise RetrievalError(
-                f"{address} is not an index of passages, or its build was stopped: run python -m research_env index "
-                f"build --corpus FILE --to {address} (a build goes on where it stopped)"
+                f"{self.address} is not an index of passages, or its build was stopped: run python -m research_env "
+                f"index build --corpus FILE --to {self.address} (a build goes on where it stopped)"
             )
-        self.corpus = Corpus(**about["corpus"])
-        self.settings: Mapping[str, Any] = {
-            "engine": "elasticsearch", "rank": options.rank, "query": "keywords", **about["settings"]
-        }  # fmt: skip
-        self._encoder: Encoder | None = None
-        if options.rank != "bm25":
-            encoder = about["settings"].get("encoder")
-            if not encoder:
-                raise ConfigurationError(
-                    f"{address}: rank={options.rank!r} needs vectors, and this index was built without --encoder"
-                )
-            self._encoder = Encoder(encoder, options.device)
+        return about
+
+    def _open_encoder(self, device: str) -> Encoder | None:
+        """The encoder that the index was built with, where vectors are searched."""
+        if self._rank == "bm25":
+            return None
+        encoder = self.settings.get("encoder")
+        if not encoder:
+            raise ConfigurationError(
+                f"{self.address}: rank={self._rank!r} needs vectors, and this index was built without --encoder"
+            )
+        return Encoder(encoder, device)
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`."""

@@ -57,7 +57,11 @@ class RemoteRetriever:
         self._timeout = options.timeout
         self._client = httpx.Client(timeout=options.timeout, headers=headers, trust_env=False)
         self.settings: Mapping[str, Any] = {"engine": "remote", "protocol": options.protocol, "address": self.address}
-        self.corpus = self._ask_corpus()
+        try:
+            self.corpus = self._ask_corpus()
+        except BaseException:
+            self._client.close()  # the caller gets no object that it could close
+            raise
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`."""

@@ -317,3 +317,16 @@ def test_a_server_that_never_finishes(other: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(RetrievalUnavailable, match=r"did not answer within 0.3 s"):
         open_retriever(other, timeout=0.3)
     assert time.monotonic() - start < 3
+
+
+def test_a_retriever_that_cannot_be_opened_leaves_no_connection(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[httpx.Client] = []
+    monkeypatch.setattr(httpx.Client, "close", lambda client: closed.append(client))
+    Other.says = 200, '{"result": []}'
+    with pytest.raises(RetrievalError):
+        open_retriever(other)
+    assert len(closed) == 1
+    Other.says = 200, json.dumps({"result": [[NOVEL]]})
+    with pytest.raises(RetrievalError, match="recording="):
+        open_retriever(other, recording="/no/such/folder/run.sqlite")
+    assert len(closed) == 2
