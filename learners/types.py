@@ -145,6 +145,8 @@ class Scores:
     """`[L]` nats each: the trainer's own log-probabilities at the start of the step; 0.0 where the mask is False."""
     reference: Sequence[np.ndarray] | None = None
     """`[L]` nats each: the same under the reference policy."""
+    values: Sequence[np.ndarray] | None = None
+    """`[L]` each: of a value function at the start of the step. No trainer here has one yet."""
     probes: Sequence[np.ndarray] | None = None
     """`[A]` nats each, of the targets of the probes, in the order in which the algorithm listed them."""
 
