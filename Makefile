@@ -43,7 +43,7 @@ lint: $(STAMP)  ## ruff and mypy
 
 check: lint test  ## lint, then test
 
-format: $(STAMP)  ## mend what ruff can mend
+format: $(STAMP)  ## fix what ruff can fix
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from research_env.loading import open_corpus
-from research_env.protocols import Search
+from research_env.protocols.base import Calls
 from research_env.retrieval import open_retriever
 from research_env.retrieval.elasticsearch.index import IndexSettings, build
-from research_env.types import Passage
+from research_env.types import Call, Passage, Result
 
 
 class Watched(gym.Wrapper[str, str, str, str]):
@@ -42,10 +42,10 @@ class Watched(gym.Wrapper[str, str, str, str]):
     def step(self, action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:
         found = super().step(action)
         env: Any = self.unwrapped
-        searched = env.protocol.parse(action).action
-        if isinstance(searched, Search) and found[0]:
+        action_taken = env.protocol.parse(action).action
+        if isinstance(action_taken, Calls) and found[0]:
             with self._file.open("a", encoding="utf-8") as file:  # one short write a line: threads do not mix them
-                row = {"query": searched.query, "top_k": env.settings.top_k, "shown": found[0]}
+                row = {"query": action_taken.calls[0].arguments["query"], "top_k": env.settings.top_k, "shown": found[0]}
                 file.write(json.dumps(row) + "\n")
         return found
 
@@ -78,7 +78,13 @@ def compare(seen: Path, address: str) -> tuple[int, list[tuple[str, str]]]:
         some = queries[start : start + 1_000]
         for query, hits in zip(some, retriever.search(some, top_k), strict=True):
             answers[query] = [hit.passage for hit in hits]
-    return len(rows), [(q, text) for q, text in sorted(shown) if text != protocol.result(answers[q])]
+
+    def told(query: str) -> str:
+        result = Result(Call("1", "search", {"query": query}), passages=tuple(answers[query]))
+        text: str = protocol.observation([protocol.content(result)])
+        return text
+
+    return len(rows), [(query, text) for query, text in sorted(shown) if text != told(query)]
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Failures that a user can mend. Each message names the value that was wrong and the mend."""
+"""Failures that a user can fix. Each message names the value that was wrong and the fix."""
 
 
 class ResearchError(Exception):

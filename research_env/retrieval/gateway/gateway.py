@@ -59,6 +59,8 @@ class Gateway:
         # At most half the deadline, so that a search that comes while the circuit is open sees the next trial.
         self._circuit = Circuit(min(self.options.cooldown, self.options.deadline / 2))
         self._closed = False
+        # Made once, because making one costs more than a small search. A trial is one call.
+        self._tries, self._trial = self._retrying(self.options.deadline), self._retrying(0.0)
         self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="retrieval")
         self._recording: Recording | None = None
         if self.options.recording and self.options.mode != "replay":
@@ -283,21 +285,23 @@ class Gateway:
     def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
         """One call of the backend with its tries."""
         trial = self._circuit.admit()  # waits, or raises, while the circuit is open
-        tries = Retrying(
-            stop=stop_before_delay(0.0 if trial else self.options.deadline),  # a trial is one call
-            wait=wait_random_exponential(multiplier=0.1, max=2.0),
-            retry=retry_if_exception_type(RetrievalUnavailable),
-            before_sleep=self._before_pause,
-            reraise=True,
-        )
         reason = None
         try:
-            return tries(self._once, queries, top_k)
+            return (self._trial if trial else self._tries)(self._once, queries, top_k)
         except RetrievalUnavailable as error:
             reason = str(error)
             raise
         finally:
             self._circuit.judge(trial, reason)
+
+    def _retrying(self, deadline: float) -> Retrying:
+        return Retrying(
+            stop=stop_before_delay(deadline),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
+            retry=retry_if_exception_type(RetrievalUnavailable),
+            before_sleep=self._before_pause,
+            reraise=True,
+        )
 
     def _before_pause(self, state: RetryCallState) -> None:
         self._count(retries=1)
