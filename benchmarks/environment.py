@@ -48,13 +48,13 @@ class Timed(Tool):
 
 
 def measure(env_id: str, episodes: int, **settings: Any) -> dict[str, np.ndarray]:
-    """Kind of action -> `[steps]` microseconds besides retrieval; and `"retrieval"` -> what was taken off."""
+    """Kind of action -> `[steps]` microseconds besides retrieval; `"retrieval"` -> what was taken off; `"whole"`."""
     env = gym.make(env_id, disable_env_checker=True, **settings)
     inner = env.unwrapped
     assert isinstance(inner, ReSearchEnv)
     agent = OracleAgent(env)
     timed = inner.tools["search"] = Timed(inner.tools["search"])
-    found: dict[str, list[float]] = {"search": [], "answer": [], "retrieval": []}
+    found: dict[str, list[float]] = {"search": [], "answer": [], "retrieval": [], "whole": []}
     for seed in range(episodes):
         observation, info = env.reset(seed=seed)
         ended = False
@@ -66,6 +66,7 @@ def measure(env_id: str, episodes: int, **settings: Any) -> dict[str, np.ndarray
             total = perf_counter_ns() - start
             retrieval = timed.spent - before
             found[info["action"]].append((total - retrieval) / 1000)
+            found["whole"].append(total / 1000)
             if retrieval:
                 found["retrieval"].append(retrieval / 1000)
             ended = terminated or truncated
@@ -94,6 +95,7 @@ def main() -> int:
             "search": times["search"],
             "answer": times["answer"],
             "(retrieval)": times["retrieval"],
+            "(with it)": times["whole"],
         }
         for what, values in rows.items():
             spread = (f"{np.percentile(values, at):.1f}" for at in (50, 90, 99))

@@ -45,7 +45,8 @@ class Watched(gym.Wrapper[str, str, str, str]):
         action_taken = env.protocol.parse(action).action
         if isinstance(action_taken, Calls) and found[0]:
             with self._file.open("a", encoding="utf-8") as file:  # one short write a line: threads do not mix them
-                row = {"query": action_taken.calls[0].arguments["query"], "top_k": env.settings.top_k, "shown": found[0]}
+                query = action_taken.calls[0].arguments["query"]
+                row = {"query": query, "top_k": env.settings.top_k, "shown": found[0]}
                 file.write(json.dumps(row) + "\n")
         return found
 

@@ -139,7 +139,9 @@ class Episode:
         """The question as the policy reads it."""
         prompt = self._before + self.asked + self._after
         self.transcript = [("prompt", prompt)]
-        self.info = self._info([{"role": "user", "content": prompt}])
+        self._blank = self._blank_info()
+        self.info = self._blank.copy()
+        self.info["messages"] = [{"role": "user", "content": prompt}]
         return prompt
 
     def act(self, text: str) -> Move:
@@ -208,9 +210,11 @@ class Episode:
         self._format_ok &= turn.format_ok
         self.status = move.status
         self.transcript += (("policy", turn.text), ("environment", observation))
-        self.info = info = self._info(said)
-        info["cut"] = turn.cut
-        info["passages"] = ids
+        self.info = info = self._blank.copy()
+        info["turn"], info["searches"] = self._turn, self._searches
+        info["status"] = move.status._value_  # a plain string; `.value` is a slow property
+        info["cut"], info["passages"], info["messages"] = turn.cut, ids, said
+        info["reward_parts"] = {"turn": 0.0, "outcome": 0.0}
         if isinstance(action, Calls):
             info["action"] = action.calls[0].tool
         elif isinstance(action, Malformed):
@@ -255,19 +259,20 @@ class Episode:
         info["reward_parts"]["outcome"] = reward
         return reward
 
-    def _info(self, messages: list[dict[str, Any]]) -> Info:
+    def _blank_info(self) -> Info:
+        """What `info` is before the first turn. A later one is a copy, which is faster than to write it out again."""
         return {
             "question_id": self._question.id,
             "hops": self._question.hops,
-            "turn": self._turn,
-            "searches": self._searches,
+            "turn": 0,
+            "searches": 0,
             "corpus": self._corpus,
-            "status": self.status._value_,  # a plain string; `.value` is a slow property
+            "status": _RUNNING._value_,
             "action": None,
             "cut": False,
             "malformed": None,
             "passages": [],
-            "messages": messages,
+            "messages": [],
             "reward_parts": {"turn": 0.0, "outcome": 0.0},
             "answer": None,
             "em": None,

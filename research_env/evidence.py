@@ -23,13 +23,14 @@ class Evidence:
 
     def saw(self, search_number: int, passages: Sequence[Passage]) -> None:
         """Note what a search returned. `search_number` counts from 1 and never goes back."""
+        seen, found_at = self._seen, self._found_at
         for passage in passages:
-            if passage.id in self._seen:
-                continue
-            self._seen.add(passage.id)
-            self._unread.append(passage)
-            if passage.id in self._found_at:
-                self._found_at[passage.id] = search_number
+            ident = passage.id
+            if ident not in seen:
+                seen.add(ident)
+                self._unread.append(passage)
+                if ident in found_at:
+                    found_at[ident] = search_number
 
     @property
     def gold_found(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ A further tool is used by a tag of its own name, around its one argument: `<calc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from research_env.errors import ConfigurationError
@@ -64,6 +65,8 @@ class ResearchProtocol:
         self.stop = tuple(f"</{name}>" for name in self._acting)
         self._openings = {f"</{name}>": (name, f"<{name}>") for name in self._acting}
         self._tags = Tags(["think", "result", *self._acting])
+        # Nearly every turn of a trained policy. It holds no other `<`, so nothing else in it can be a tag.
+        self._usual = re.compile(rf"\s*+<think>[^<]*+</think>\s*+<({'|'.join(self._acting)})>([^<]*+)</\1>")
         others = [tool for tool in tools if tool.name != "search"]
         more = "".join(f"With {self._use(tool.name)} you can use a tool: {tool.description} " for tool in others)
         self.instructions = _BEFORE + more + _AFTER
@@ -78,6 +81,9 @@ class ResearchProtocol:
         `ParsedTurn.format_ok` holds for exactly one `<think>…</think>` followed by exactly one `<search>…</search>` or
         `<answer>…</answer>`, with only white space around and between, and for an answer with a box in it.
         """
+        if usual := self._usual.match(text):
+            end = usual.end()
+            return self._acts(usual[1], usual[2], text[:end], cut=bool(text[end:].strip()), well_formed=True)
         tag, end = first(text, self.stop)
         if tag is None:
             wrote_result = "<result>" in text or "</result>" in text
@@ -91,16 +97,16 @@ class ResearchProtocol:
         start = kept.rfind(opening)
         if start < 0:
             return ParsedTurn(Malformed(f"{tag} without {opening}"), kept, cut, format_ok=False)
-        content = kept[start + len(opening) : end].strip()
-        well_formed = self._well_formed(kept, opening)
-        action: Action
-        if name == "answer":
-            boxed = last_boxed(content)
-            action = Answer("" if boxed is None else plain(boxed))
-            well_formed = well_formed and boxed is not None
-        else:
-            action = Calls((Call("1", name, {self._arguments[name]: content}),))
-        return ParsedTurn(action, kept, cut, well_formed)
+        return self._acts(name, kept[start + len(opening) : end], kept, cut, self._well_formed(kept, opening))
+
+    def _acts(self, name: str, content: str, kept: str, cut: bool, well_formed: bool) -> ParsedTurn:
+        """A turn that ends in the closing tag of `name`, around `content`."""
+        content = content.strip()
+        if name != "answer":
+            action: Action = Calls((Call("1", name, {self._arguments[name]: content}),))
+            return ParsedTurn(action, kept, cut, well_formed)
+        boxed = last_boxed(content)
+        return ParsedTurn(Answer("" if boxed is None else plain(boxed)), kept, cut, well_formed and boxed is not None)
 
     def neutralise(self, text: str) -> str:
         r"""See `Tags.neutralise`. `\boxed{}` is left: only a parsed turn of the policy can answer."""

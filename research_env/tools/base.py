@@ -83,8 +83,8 @@ def run(tools: Mapping[str, Tool], calls: Sequence[Call]) -> list[Result]:
     """Run calls, those of each tool together, and return a result for each, in order. Never raises."""
     if not calls:
         return []
-    if len(used := {call.tool for call in calls}) == 1:
-        return _run_one(tools[used.pop()], calls)
+    if len(calls) == 1 or len({call.tool for call in calls}) == 1:
+        return _run_one(tools[calls[0].tool], calls)
     results: dict[int, Result] = {}
     for name in dict.fromkeys(call.tool for call in calls):  # in the order of the calls, so that a run repeats itself
         places = [place for place, call in enumerate(calls) if call.tool == name]

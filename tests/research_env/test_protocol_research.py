@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research_env.protocols.base import Answer, Malformed
+from research_env.protocols.research import ResearchProtocol
+from research_env.tools.search import Search
 from research_env.types import Passage
-from tests.research_env.actions import PROTOCOL, result, search
+from tests.research_env.actions import CONTEXT, PROTOCOL, result, search
 
 TAGS = [f"<{slash}{name}>" for name in ("think", "search", "result", "answer") for slash in ("", "/")]
 
@@ -333,3 +336,14 @@ def _bounded(text: str) -> None:
         begin = time.perf_counter()
         read(given_text)
         assert time.perf_counter() - begin < 2.0
+
+
+@settings(deadline=None)
+@given(HOSTILE, HOSTILE, HOSTILE)
+def test_the_short_way_for_usual_turns_parses_as_the_long_way_does(thought: str, content: str, tail: str):
+    """Every turn, once with the short way and once without it."""
+    slow = ResearchProtocol([Search(CONTEXT)])
+    slow._usual = re.compile(r"(?!)")
+    for name in ("search", "answer"):
+        for text in (f"<think>{thought}</think> <{name}>{content}</{name}>{tail}", f"{thought}<{name}>{content}"):
+            assert PROTOCOL.parse(text) == slow.parse(text)
