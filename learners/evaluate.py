@@ -16,6 +16,7 @@ from learners import names, seeds
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, resolve
 from learners.environment import EnvironmentConfig, EnvironmentFault, faults, make
+from learners.metrics import group_of
 from learners.preflight import check_environment, check_machine
 from learners.report import say
 from learners.types import Trajectory
@@ -36,14 +37,14 @@ def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], 
     with closing(make(environment.id, env_kwargs, environment.wrappers)) as env, faults():
         while patience < 1_000:  # seeds in a row that brought nothing new: every group is full, or has no more
             _, info = env.reset(seed=seed)
-            group, question = str(info.get("hops", "all")), info.get("question_id", seed)
+            group, question = group_of(info), info.get("question_id", seed)
             if question not in seen and len(groups[group]) < questions:
                 groups[group].append(seed)
                 seen.add(question)
                 patience = 0
             patience += 1
             seed += 1
-            if len(groups) == 1 and len(groups[group]) == questions and "hops" not in info:
+            if group == "all" and len(groups[group]) == questions:
                 break
     return {group: seeds for group, seeds in sorted(groups.items()) if seeds}
 

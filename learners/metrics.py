@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from learners.types import Trajectory
 
 METRICS = ("em", "searches", "format_ok")
 """Keys of `info` that are metrics; see `learners.contract.Info`."""
+
+
+def group_of(info: Mapping[str, Any]) -> str:
+    """The group of questions that an episode belongs to: its hop count, or `"all"` where none is reported."""
+    return str(info.get("hops", "all"))
+
+
+def title(group: str) -> str:
+    """A group for a reader: `"1 hop"`, `"2 hops"`, or `"all"`."""
+    return {"all": "all", "1": "1 hop"}.get(group, f"{group} hops")
 
 
 def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
@@ -21,7 +32,7 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
     """
     groups: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
-        groups[str(trajectory.info.get("hops", "all"))].append(trajectory)
+        groups[group_of(trajectory.info)].append(trajectory)
     result: dict[str, dict[str, float]] = {}
     for group, members in sorted(groups.items()):
         for metric in METRICS:

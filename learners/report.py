@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from torch.utils.tensorboard import SummaryWriter
 
+from learners.metrics import group_of, title
 from learners.types import Trajectory
 
 _console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -93,12 +94,12 @@ class Reporter:
         shown: dict[str, int] = {}
         lines = [f"# Transcripts {phase} training", ""]
         for t in trajectories:
-            group = str(t.info.get("hops", "all"))
+            group = group_of(t.info)
             shown[group] = shown.get(group, 0) + 1
             if shown[group] > each:
                 continue
             verdict = f"reward {t.reward:g}, {t.info.get('searches', 0)} searches, {t.status}"
-            lines += [f"## Seed {t.seed}: {group} hops, {verdict}", "", "```"]
+            lines += [f"## Seed {t.seed}: {title(group)}, {verdict}", "", "```"]
             lines += [text.strip() for _, text in t.text if text.strip()]
             lines += ["```", f"golden answers: {t.info.get('golden_answers')}", ""]
         (self.folder / f"transcripts_{phase}.md").write_text("\n".join(lines))
@@ -113,12 +114,12 @@ class Reporter:
         rows = self.history()
         panels = {"em": "exact match", "searches": "searches an episode", "format_ok": "valid format"}
         figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.4), layout="constrained")
-        for axis, (metric, title) in zip(axes, panels.items(), strict=True):
+        for axis, (metric, caption) in zip(axes, panels.items(), strict=True):
             for name in sorted({key for row in rows for key in row if key.startswith(f"{metric}/")}):
                 points = [(row["step"], row[name]) for row in rows if name in row]
                 group = name.split("/")[1]
-                axis.plot(*zip(*points, strict=True), label={"all": "all", "1": "1 hop"}.get(group, f"{group} hops"))
-            axis.set(title=title, xlabel="step")
+                axis.plot(*zip(*points, strict=True), label=title(group))
+            axis.set(title=caption, xlabel="step")
             axis.grid(alpha=0.3)
             if metric != "searches":
                 axis.set_ylim(-0.02, 1.02)

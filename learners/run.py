@@ -199,14 +199,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int:
     """The command line of every learner.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+        algorithm: What is trained with where neither a preset nor the command line says.
 
     Returns:
         Exit status: 0; 2 for a setting that cannot work; 1 where the environment failed; 130 after Ctrl-C.
     """
     try:
-        config = load_config(sys.argv[1:] if arguments is None else arguments)
+        config = load_config(sys.argv[1:] if arguments is None else arguments, algorithm)
         folder = choose_folder(config)
         if config.resume:
             checkpoint.read_state(folder)

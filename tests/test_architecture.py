@@ -102,8 +102,8 @@ RANKS = {
     ],
     "learners": [
         "__init__ types names contract checkpoint weights trainer_config engines/config algorithms/terms tiny",
-        "algorithms engines environment renderers packing packed_model seeds metrics report transcript settings",
-        "old_form plugins rollout tiny/model",
+        "algorithms engines environment renderers packing packed_model seeds metrics transcript settings",
+        "report old_form plugins rollout tiny/model",
         "config",
         "preflight trainer tiny/warmup",
         "cluster",
