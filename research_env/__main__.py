@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0; 2 for a failure the user can fix, printed as one line; 130 after Ctrl-C.
     """
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may not have what a passage holds
+        if isinstance(stream, io.TextIOWrapper):  # a passage may hold characters that the terminal cannot encode
             stream.reconfigure(errors="replace")
     try:
         parsed = _parser().parse_args(arguments)

@@ -32,7 +32,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     dataset: str = "musique"
-    """Data set, or `module:load` of one's own; the environment id has set it."""
+    """Data set, or `module:load` of your own; the environment id sets it."""
     split: str = "train"
     """Which questions: `"train"`, `"dev"`, and where the set has it `"test"`."""
     hops: tuple[int, ...] | None = None
@@ -72,10 +72,10 @@ class ReSearchEnv(gym.Env[str, str]):
 
     `reset()` returns the prompt, `step(turn)` only the text that is new to the policy. The reward is 0.0 until the
     episode ends. `reset(seed=s)` takes the s-th question of one fixed, well mixed order, and each further `reset()`
-    the next, so that seeds 0 … N-1 are N different questions; `options={"question_id": …}` takes a certain one.
+    the next, so that seeds 0 … N-1 are N different questions; `options={"question_id": …}` takes that question.
 
-    `info` has the same keys at every step; see `research_env.episode.Info`. Gold is in it only when the episode has
-    ended.
+    `info` has the same keys at every step; see `research_env.episode.Info`. Gold answers are in it only when the
+    episode has ended.
 
     Raises:
         ConfigurationError: a keyword argument that cannot work.
@@ -88,9 +88,11 @@ class ReSearchEnv(gym.Env[str, str]):
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         self.settings = _validated(settings)
         self.render_mode = render_mode
+        # The keys of what a process shares must be hashable, so dictionaries are passed on as JSON with sorted keys.
         options = json.dumps(self.settings.model_extra, sort_keys=True)
         self._key = loading.DatasetKey(self.settings.dataset, options, tuple(Settings.model_fields))
         retrieval = json.dumps(self.settings.retrieval, sort_keys=True)
+        # A function, because opening a retriever may build an index, and many environments never search.
         context = Context(
             searcher=lambda: loading.retriever(self._key, self.settings.corpus, retrieval), top_k=self.settings.top_k
         )
@@ -107,6 +109,7 @@ class ReSearchEnv(gym.Env[str, str]):
         )
         instructions = self.settings.instructions or self.protocol.instructions
         self._episode = Episode(self.protocol, self.tools, rules, reward, instructions, corpus)
+        # A dictionary of its own: gymnasium declares `metadata` on the class, where all environments share it.
         self.metadata = {
             **type(self).metadata,
             "stop": list(self.protocol.stop),
@@ -144,6 +147,7 @@ class ReSearchEnv(gym.Env[str, str]):
             gymnasium.error.ResetNeeded: the episode has ended.
             RetrievalError: the search failed; nothing has changed, the same step may be tried again.
         """
+        # A vector environment has run the calls of this turn already, and left the results with `prepare`.
         if self._ready is not None and self._ready[0] == action:
             _, move, results = self._ready
         else:
@@ -169,7 +173,7 @@ class ReSearchEnv(gym.Env[str, str]):
         return self._episode.act(action)
 
     def prepare(self, action: str, move: Move, results: Sequence[Result]) -> None:
-        """Hand over what the calls of a move brought, for the next `step(action)`. See `research_env.vector`."""
+        """Hand over the results of a move's calls, for the next `step(action)`. See `research_env.vector`."""
         self._ready = (action, move, results)
 
     def render(self) -> str | None:  # type: ignore[override]
@@ -186,6 +190,7 @@ class ReSearchEnv(gym.Env[str, str]):
             raise ConfigurationError(f"reset options {sorted(unknown)} are unknown; known: question_id")
         if "question_id" in options:
             return self.find_question(options["question_id"])
+        # Without a seed, the first reset takes a random question and each later one the next.
         if seed is not None:
             self._position = seed
         elif self._position is None:
@@ -195,7 +200,7 @@ class ReSearchEnv(gym.Env[str, str]):
         return self._questions[spread(self._position, len(self._questions))]
 
     def find_question(self, wanted: str) -> Question:
-        """The question with this id, gold answers and all: for scripted agents and reports, never for a policy.
+        """The question with this id, with its gold answers: for scripted agents and reports, never for a policy.
 
         Raises:
             ConfigurationError: the split does not have it.
@@ -215,6 +220,7 @@ def spread(position: int, size: int) -> int:
     Steps by the golden ratio of `size`: a bijection, and balanced over whatever the file is sorted by.
     """
     stride = max(1, round(size * 0.6180339887))
+    # A stride that shares a divisor with `size` would reach only some of the questions.
     while gcd(stride, size) != 1:
         stride += 1
     return position * stride % size
@@ -224,7 +230,7 @@ def _tools(chosen: tuple[str, ...], context: Context) -> dict[str, Tool]:
     """The tools by the names under which the policy calls them.
 
     Raises:
-        ConfigurationError: a name is unknown, a class is no tool, or two tools have one name.
+        ConfigurationError: a name is unknown, a class is not a tool, or two tools have the same name.
     """
     tools: dict[str, Tool] = {}
     for name in chosen:
@@ -232,7 +238,7 @@ def _tools(chosen: tuple[str, ...], context: Context) -> dict[str, Tool]:
         if not isinstance(tool, Tool):
             raise ConfigurationError(f"tools={name!r}: derive the class from research_env.tools.base.Tool")
         if tool.name in tools:
-            raise ConfigurationError(f"tools={name!r}: there are two tools of the name {tool.name!r}")
+            raise ConfigurationError(f"tools={name!r}: two tools have the name {tool.name!r}")
         tools[tool.name] = tool
     if not tools:
         raise ConfigurationError("tools=[]: name at least one tool")
@@ -242,7 +248,7 @@ def _tools(chosen: tuple[str, ...], context: Context) -> dict[str, Tool]:
 def _validated(settings: dict[str, Any]) -> Settings:
     try:
         validated = Settings(**settings)
-        json.dumps(validated.model_extra)
+        json.dumps(validated.model_extra)  # only to check: pydantic knows nothing of the loader's keyword arguments
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -5,7 +5,7 @@
         move = episode.act(turn)                              # parses and judges the turn; changes nothing
         step = episode.observe(move, run(tools, move.calls))  # commits; raises an outage and then changes nothing
 
-`ReSearchEnv.step` is these two lines. Whoever steps many episodes runs the calls of all their moves together.
+`ReSearchEnv.step` is these two lines. Code that steps many episodes can run the calls of all their moves together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RUNNING = Status.RUNNING  # looked up several times a step, and slow to look up
 
 
 class Info(TypedDict):
-    """What is reported beside every text. The keys are the same at every step; those with † are None until the end."""
+    """What is reported with every text. The keys are the same at every step; those with † are None until the end."""
 
     question_id: str
     hops: int
@@ -46,7 +46,7 @@ class Info(TypedDict):
     passages: list[str]
     """Ids of the passages that this turn brought, best first."""
     messages: list[dict[str, Any]]
-    """The same as the texts, for those who speak in chats: what is new, as `role`, `content` and `tool_calls`."""
+    """What is new, as messages of a chat with `role`, `content` and `tool_calls`: the same words as the texts."""
     reward_parts: dict[str, float]
     """The reward of this step as `turn` (what the turn itself earned or cost) and `outcome` (what the answer did)."""
     answer: str | None
@@ -58,7 +58,7 @@ class Info(TypedDict):
     format_ok: bool | None
     """† Whether every turn had exactly the protocol's form, and the last one answered."""
     golden_answers: list[str] | None
-    """†"""
+    """† Answers that count as right."""
     gold_found: list[str] | None
     """† Ids of the gold passages that were retrieved."""
     evidence: list[dict[str, Any]] | None
@@ -78,7 +78,7 @@ class Rules:
 
 
 class Move(NamedTuple):
-    """A turn that was parsed and judged, and not yet carried out. Nothing has changed by it."""
+    """A turn that was parsed and judged, but not yet carried out: the episode has not changed."""
 
     turn: ParsedTurn
     action: Action
@@ -160,12 +160,14 @@ class Episode:
                 else:
                     calls += (call,)
                     searches += tool is not None and tool.is_search
+            # One good call is enough: the bad ones beside it cost nothing, and each gets its text.
             if not calls:
                 action, refused = Malformed(refused[0].text), ()
         if isinstance(action, Answer):
             status = Status.ANSWERED
         elif isinstance(action, Malformed) and not self._rules.feedback:
             status = Status.MALFORMED
+        # Beyond a budget the calls are not run: no later turn could read what they find.
         elif last:
             status, calls = Status.OUT_OF_TURNS, ()
         elif self._searches + searches > self._rules.max_searches:
@@ -175,7 +177,7 @@ class Episode:
         return Move(turn, action, calls, refused, status, self._turn)
 
     def observe(self, move: Move, results: Sequence[Result]) -> Step:
-        """Carry out a move with what its calls brought.
+        """Carry out a move, with the results of its calls.
 
         Args:
             move: What `act` returned for this turn.
@@ -195,7 +197,7 @@ class Episode:
         ids: list[str] = []
         observation = ""
         said = [_message(turn.text, action)]
-        # Text first, state after: a protocol that fails leaves the episode as it was.
+        # The text is made before any state changes: a protocol that raises leaves the episode as it was.
         if move.status is _RUNNING and isinstance(action, Calls):
             observation = self._tell(move, results, said)
             for result in results:
@@ -210,6 +212,7 @@ class Episode:
         self._format_ok &= turn.format_ok
         self.status = move.status
         self.transcript += (("policy", turn.text), ("environment", observation))
+        # The copy is shallow, so each list and dictionary in it is replaced below and never changed in place.
         self.info = info = self._blank.copy()
         info["turn"], info["searches"] = self._turn, self._searches
         info["status"] = move.status._value_  # a plain string; `.value` is a slow property
@@ -226,7 +229,8 @@ class Episode:
 
     def _tell(self, move: Move, results: Sequence[Result], said: list[dict[str, Any]]) -> str:
         """The observation after calls; the same goes into `said` as one message for each call."""
-        if move.refused:  # back into the order in which the policy wrote the calls
+        # The results are put back into the order of the calls in the turn, by identity: two calls may be equal.
+        if move.refused:
             everything = {id(result.call): result for result in (*results, *move.refused)}
             assert isinstance(move.turn.action, Calls)
             results = [everything[id(call)] for call in move.turn.action.calls]
@@ -260,7 +264,7 @@ class Episode:
         return reward
 
     def _blank_info(self) -> Info:
-        """What `info` is before the first turn. A later one is a copy, which is faster than to write it out again."""
+        """`info` before the first turn. A later one starts as a copy of it, which is faster than making it anew."""
         return {
             "question_id": self._question.id,
             "hops": self._question.hops,

@@ -25,4 +25,4 @@ class RetrievalError(ResearchError, RuntimeError):
 
 
 class RetrievalUnavailable(RetrievalError):
-    """The backend did not answer, or asked for patience: the same search may succeed a little later."""
+    """The backend did not answer, or was overloaded: the same search may succeed a little later."""

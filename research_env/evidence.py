@@ -1,4 +1,4 @@
-"""Was the evidence found? Which gold passage came with which search, and was the answer there to be read."""
+"""Evidence: which search found which gold passage, and whether a retrieved passage contains the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VERDICTS = ("yes", "no", "noanswer")
 
 
 class Evidence:
-    """Evidence of one episode. `saw` is cheap enough for every step; the rest is worked out when asked for."""
+    """Evidence of one episode. `saw` is cheap enough for every step; the rest is computed when it is asked for."""
 
     def __init__(self, question: Question) -> None:
         self._question = question
@@ -58,8 +58,8 @@ class Evidence:
     def answer_in_context(self) -> bool:
         """Whether a golden answer stands, as whole words, in the title or text of a retrieved passage.
 
-        Both sides are normalised as for EM. Answers of which nothing is left and yes/no never count: finding those
-        words says nothing. Reads each passage once, at the first call after it was seen.
+        Both sides are normalised as for EM. Answers that normalisation leaves empty, and yes/no, never count: finding
+        those words proves nothing. Reads each passage once, at the first call after it was seen.
         """
         if self._unread and not self._answer_seen:
             normal = {normalize_answer(answer) for answer in self._question.answers}
@@ -71,7 +71,7 @@ class Evidence:
 
 def _holds(text: str, answers: Sequence[str]) -> bool:
     """Whether one of the normalised answers stands in the normalised text as whole words."""
-    # Most of normalising is taking out the articles, and most texts do not even hold the words of an answer.
+    # Removing the articles takes most of the time, and most texts do not even hold the words of an answer.
     plain = lower_without_punctuation(text)
     near = [answer for answer in answers if all(word in plain for word in answer.split())]
     if not near:

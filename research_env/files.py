@@ -45,6 +45,7 @@ def lines(path: Path, progress: bool = False) -> Iterator[tuple[int, bytes]]:
     try:
         with ExitStack() as cleanup:
             file = cleanup.enter_context(path.open("rb"))
+            # By content and not by name, because downloaded files are often renamed.
             packed = file.peek(2)[:2] == b"\x1f\x8b"
             size = path.stat().st_size
             stream: IO[bytes] = file
@@ -80,12 +81,13 @@ def parse(line: bytes, where: str) -> Any:
         DataInvalid: not JSON, not UTF-8, or cut off; the message begins with `where`.
     """
     try:
+        # Files that were written on Windows may begin with a byte-order mark, which JSON does not allow.
         text = line.removeprefix(codecs.BOM_UTF8).decode()
         return json.loads(text)
     except UnicodeDecodeError as error:
         bad = error.object[error.start : error.start + 4]
         raise DataInvalid(f"{where}: not UTF-8 ({bad!r} at byte {error.start})") from None
-    # Deep nesting ends in RecursionError, which is no ValueError.
+    # Deep nesting ends in RecursionError, which is not a ValueError.
     except (ValueError, RecursionError) as error:
         reason = str(error)
         if isinstance(error, json.JSONDecodeError):
@@ -109,7 +111,7 @@ def encode(row: Any, where: str) -> bytes:
 def half_a_pair(error: UnicodeEncodeError) -> str:
     """What to say of text that UTF-8 cannot hold."""
     around = error.object[max(0, error.start - 30) : error.end + 10]
-    return f"{around!r} holds half of a surrogate pair, which is no character"
+    return f"{around!r} holds half of a surrogate pair, which is not a character"
 
 
 def replace(path: Path, content: bytes) -> None:

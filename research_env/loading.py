@@ -1,7 +1,7 @@
 """What all environments of a process share: data sets, questions, retrievers. A rollout has hundreds of environments.
 
-The only file that knows both questions and retrieval. Everything is loaded once for a key, and every key has a lock of
-its own: while one thread builds an index, other threads go on with what they have and load what they need.
+This is the only file that knows both questions and retrieval. Everything is loaded once for a key, and every key has a
+lock of its own: while one thread builds an index, other threads go on, and load what they need.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _KEPT = 128  # results of one function; a curriculum over worlds must not keep a
 class Once(Generic[*Ts, T]):
     """A function whose result is kept for each key, which is its positional arguments.
 
-    Threads that ask for one key at once wait for the first; a slow key holds up no other. A call that raises keeps
-    nothing: the next one tries again.
+    Threads that ask for the same key at once wait for the first; a slow key does not delay the others. A call that
+    raises keeps nothing: the next one tries again.
     """
 
     def __init__(self, function: Callable[[*Ts], T]) -> None:
@@ -47,7 +47,7 @@ class Once(Generic[*Ts, T]):
 
     def forget(self) -> None:
         """Forget every result. The locks are new, too: a lock that a thread held during a fork is never released."""
-        # One attribute, so that a call that is under way goes on with the state it began with, and keeps nothing here.
+        # One attribute, so that a running call ends with the state that it began with and keeps nothing in the new one.
         self._state: tuple[threading.Lock, LRUCache[Any, T], dict[Any, Any]] = (threading.Lock(), LRUCache(_KEPT), {})
 
     def __call__(self, *key: *Ts) -> T:
@@ -76,7 +76,7 @@ class DatasetKey(NamedTuple):
     options: str = "{}"
     """Keyword arguments of its loader, JSON with sorted keys."""
     others: tuple[str, ...] = ()
-    """Keyword arguments that are not the loader's, for the message about one that is nobody's."""
+    """Keyword arguments that are not the loader's, for the message about an unknown one."""
 
 
 @Once
@@ -84,7 +84,7 @@ def dataset(key: DatasetKey) -> Dataset:
     """Load a data set.
 
     Raises:
-        ConfigurationError: the name is unknown, an option is not one of its loader, or what it loads is not a data set.
+        ConfigurationError: the name is unknown, its loader does not take an option, or what it loads is not a data set.
     """
     table, options = loaders(), json.loads(key.options)
     parameters = _parameters(names.load(table, "dataset", key.name))
@@ -132,7 +132,7 @@ def retriever(key: DatasetKey, address: str, options: str) -> Gateway:
 
 
 def corpus(key: DatasetKey, address: str, options: str) -> dict[str, Any]:
-    """What is searched, for the record: `Corpus` as a dictionary, a new one at each call."""
+    """What is searched, as it is reported: `Corpus` as a dictionary, a new one at each call."""
     return asdict(_corpus(key, address, options))
 
 
@@ -202,7 +202,7 @@ def _parameters(load: Any) -> list[str] | None:
     """Names of the keyword arguments that a loader takes; None where it takes any, or does not tell."""
     try:
         parameters = inspect.signature(load).parameters.values()
-    except (TypeError, ValueError):  # not callable, or a builtin: `names.make` has the message
+    except (TypeError, ValueError):  # not callable, or a builtin: `names.make` has the error message
         return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None

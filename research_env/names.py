@@ -1,4 +1,4 @@
-"""Names: from a table, or from somebody else's package as `module:name`. The one way by which anything plugs in."""
+"""Names: from a table, or from somebody else's package as `module:name`. Every plug-in is found this way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def load(table: Mapping[str, str], what: str, name: str) -> Any:
-    """What `name` stands for: the `module:attribute` that the table has for it, or that it is itself.
+    """What `name` stands for: the table's `module:attribute`, or `name` itself where it has that form.
 
     Args:
         table: Name -> `module:attribute`.
@@ -35,7 +35,7 @@ def load(table: Mapping[str, str], what: str, name: str) -> Any:
     module, attribute = table.get(name, name).split(":", 1)
     try:
         return getattr(import_module(module), attribute)
-    # A module of somebody else's may raise anything while it is imported.
+    # Somebody else's module may raise anything while it is imported.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ConfigurationError(f"{what}={name!r} cannot be loaded ({one_line(reason)})") from error
@@ -48,15 +48,15 @@ def make(table: Mapping[str, str], what: str, name: str, needs: Sequence[str], /
         table: As `load`.
         what: As `load`.
         name: As `load`.
-        needs: Attributes that what comes of the call must have.
+        needs: Attributes that the result must have.
         *args: Passed to the call.
         **kwargs: Passed to the call.
 
     Raises:
-        ConfigurationError: as `load`; or the call does not take these arguments, or fails; or what comes of it lacks a
-            part.
+        ConfigurationError: as `load`; or the call does not take these arguments, or fails; or its result lacks an
+            attribute.
     """
-    # Positional only, all four: `name` may be an option of what is called.
+    # The first four are positional only, because what is called may have a keyword argument `name` itself.
     target = load(table, what, name)
     check_call(what, name, target, *args, **kwargs)
     try:
@@ -78,7 +78,7 @@ def check_call(what: str, name: str, target: Any, /, *args: Any, **kwargs: Any) 
     """Check, without calling it, that something can be called with these arguments.
 
     Raises:
-        ConfigurationError: it is no function or class, or does not take them.
+        ConfigurationError: it is not a function or class, or does not take them.
     """
     if not callable(target):
         raise ConfigurationError(f"{what}={name!r} is of type {type(target).__name__}, which cannot be called")

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, elsewhere a line every ten seconds; on standard error."""
+"""Progress of long work, on standard error: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEP = 1_000  # items between two looks at the clock
 
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes the number of items done."""
+    """Yields a function to call with the number of items done."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -38,7 +38,7 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def track(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
-    """Go through `items`, and say how far."""
+    """Yield the items, and report progress."""
     with progress(title, total) as step:
         for done, item in enumerate(items, 1):
             yield item

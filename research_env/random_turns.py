@@ -42,6 +42,7 @@ class RandomTurns:
 
     def sample(self, rng: np.random.Generator) -> str:
         """One turn. Texts are scanned here and not when read, so that episodes which never sample pay nothing."""
+        # Policies are warm-started on these turns and cached: another order of the draws makes other policies.
         mentions = self._mentions(self._texts[-1:]) or self._mentions(self._texts)
         before, name = mentions[int(rng.integers(len(mentions)))] if mentions else ([], "nothing")
         words = [word for word in _WORD.findall(self._texts[0]) if word not in FUNCTION_WORDS]

@@ -32,6 +32,7 @@ class Prose(Space[str]):
     def is_np_flattenable(self) -> bool:
         return False
 
+    # Without the sampler: a vector environment compares its spaces, and each of them samples from its own episode.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Prose) and self.max_length == other.max_length
 

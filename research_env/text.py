@@ -27,7 +27,7 @@ _FUNCTION_WORDS = """
     how with
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-"""A shorter list: what the random agent takes for no content word of a question. Policies are made from its turns."""
+"""A shorter list: the words of a question that the random agent does not use. Warm-started policies depend on it."""
 
 
 def normalize_answer(text: str) -> str:
@@ -36,7 +36,7 @@ def normalize_answer(text: str) -> str:
 
 
 def lower_without_punctuation(text: str) -> str:
-    """The first half of `normalize_answer`. Every word of the normalised text stands in it as it is."""
+    """The first half of `normalize_answer`. It still contains every word of the normalised text, unchanged."""
     return text.lower().translate(_NO_PUNCTUATION)
 
 
@@ -46,7 +46,7 @@ def passage_id(title: str, text: str) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """`text` without characters that steer a terminal, but for those in `keep`."""
+    """`text` without characters that control a terminal, except for those in `keep`."""
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -27,12 +27,12 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What is searched, e.g. `Corpus("wiki-18", 21_015_324, "9f2c…")`; it goes with every result that is reported."""
+    """What is searched, e.g. `Corpus("wiki-18", 21_015_324, "9f2c…")`. Every reported result names it."""
 
     name: str
     passages: int
     hash: str | None
-    """Hash of the content; for a data set's pool, of the files it comes from; None where a server does not tell."""
+    """Hash of the content; for a data set's pool, of the files it comes from; None where a server does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Hop:
     question: str
     answer: str
     passage_id: str
-    """The gold passage: the one in which the answer of this hop stands."""
+    """The gold passage: the one that contains the answer of this hop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ class Call:
 
 # The records that are made at every step are named tuples: as frozen as the others, and twice as fast to make.
 class Result(NamedTuple):
-    """What came of a call: text, or passages, or an error.
+    """The result of a call: text, or passages, or an error.
 
     `Result(call, passages=(…,))` is a search, and with no passage in it a search that found nothing;
-    `Result(call, text="42")` is any other tool, and also what a tool says of its own "not found".
+    `Result(call, text="42")` is any other tool, and also a tool's own "not found".
     """
 
     call: Call
@@ -114,7 +114,7 @@ class Result(NamedTuple):
     passages: tuple[Passage, ...] | None = None
     """Passages found, best first; None for a tool that returns text."""
     error: Exception | None = None
-    """An outage. It is raised to whoever steps the episode and is never text for the policy."""
+    """An outage. It is raised to the code that steps the episode and is never text for the policy."""
 
 
 class Status(StrEnum):
@@ -141,7 +141,7 @@ class Status(StrEnum):
 
 
 class Step(NamedTuple):
-    """What an episode says to one turn."""
+    """What one turn of the policy leads to."""
 
     observation: str
     """Only the text that is new to the policy; empty once the episode has ended."""

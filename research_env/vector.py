@@ -36,7 +36,7 @@ class BatchedVectorEnv(SyncVectorEnv):
             **kwargs: See `gymnasium.vector.SyncVectorEnv`.
 
         Raises:
-            ConfigurationError: an environment is not of this package, or they do not search the same with the same
+            ConfigurationError: an environment is not of this package, or they differ in the corpus, its options or the
                 tools.
         """
         super().__init__(list(env_fns), **kwargs)
@@ -47,7 +47,7 @@ class BatchedVectorEnv(SyncVectorEnv):
                 if getattr(inner.settings, name) != getattr(first, name):
                     raise ConfigurationError(
                         f"{name}={getattr(inner.settings, name)!r} and {getattr(first, name)!r}: the environments of "
-                        "one BatchedVectorEnv must agree in what they search"
+                        "one BatchedVectorEnv must search the same corpus with the same tools"
                     )
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -60,6 +60,7 @@ class BatchedVectorEnv(SyncVectorEnv):
         # An environment that is about to be reset in this step has no turn to take.
         resetting = self._autoreset_envs if self.autoreset_mode == AutoresetMode.NEXT_STEP else [False] * len(texts)
         moves = {at: self._inner[at].act(text) for at, text in enumerate(texts) if not resetting[at]}
+        # The settings agree (see `__init__`), so the tools of the first environment serve all of them.
         results = run(self._inner[0].tools, [call for move in moves.values() for call in move.calls])
         for result in results:
             if result.error is not None:
@@ -68,10 +69,11 @@ class BatchedVectorEnv(SyncVectorEnv):
         for at, move in moves.items():
             self._inner[at].prepare(texts[at], move, results[place : place + len(move.calls)])
             place += len(move.calls)
+        # This calls `step` of each environment, which finds the results that `prepare` has left with it.
         return super().step(actions)
 
 
 def _inner(env: gym.Env[str, str]) -> ReSearchEnv:
     if not isinstance(env.unwrapped, ReSearchEnv):
-        raise ConfigurationError(f"{env.unwrapped} is no environment of this package: use gymnasium's SyncVectorEnv")
+        raise ConfigurationError(f"{env.unwrapped} is not a ReSearchEnv: use gymnasium's SyncVectorEnv")
     return env.unwrapped

@@ -10,7 +10,7 @@ from research_env.files import home
 from research_env.questions import hub, store
 from research_env.questions.catalogue import with_files
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # argparse has no public name for what `add_subparsers` returns
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 

@@ -22,13 +22,13 @@ def add_parser(subparsers: Subparsers) -> None:
     index = subparsers.add_parser("index", help="make an index of a corpus, and check one")
     verbs = index.add_subparsers(metavar="VERB", required=True)
 
-    build = verbs.add_parser("build", help="index a corpus; started again after a stop, it goes on")
+    build = verbs.add_parser("build", help="index a corpus; a stopped build is resumed (Elasticsearch)")
     build.add_argument("--corpus", required=True, metavar="CORPUS", help=_CORPUS)
     build.add_argument("--to", required=True, metavar="PLACE", help="folder, or elasticsearch://host:9200/index")
     build.add_argument("--encoder", metavar="MODEL", help="sentence-transformers model: adds vectors")
     build.add_argument("--device", default="cpu", help="where passages are encoded; default: %(default)s")
-    build.add_argument("--skip-bad-rows", action="store_true", help="pass over bad rows and count them")
-    # No defaults, so that one that was given for a folder can be refused.
+    build.add_argument("--skip-bad-rows", action="store_true", help="leave out bad rows and count them")
+    # These have no defaults, so that one that is given for a folder can be told from one that is not, and refused.
     build.add_argument("--k1", type=float, help="BM25, Elasticsearch only; default: 1.2")
     build.add_argument("--b", type=float, help="BM25, Elasticsearch only; default: 0.75")
     build.add_argument("--analyser", default="english", metavar="LANGUAGE", help="default: %(default)s")
@@ -39,16 +39,16 @@ def add_parser(subparsers: Subparsers) -> None:
     verify = verbs.add_parser("verify", help="read an Elasticsearch index back and compare it with its corpus")
     verify.add_argument("address", metavar="ADDRESS", help="elasticsearch://host:9200/index")
     verify.add_argument("--corpus", metavar="CORPUS", help=_CORPUS)
-    verify.add_argument("--skip-bad-rows", action="store_true", help="pass over the corpus's bad rows")
+    verify.add_argument("--skip-bad-rows", action="store_true", help="leave out the corpus's bad rows")
     verify.set_defaults(run=_verify)
 
 
 def _build(arguments: argparse.Namespace) -> int:
     to, encoder, device = arguments.to, arguments.encoder, arguments.device
     given = {k: v for k in ("k1", "b", "shards", "replicas") if (v := getattr(arguments, k)) is not None}
-    in_cluster = "://" in to  # any scheme: what is not Elasticsearch's is refused there, with the form that is right
+    in_cluster = "://" in to  # any scheme: `connect` refuses a wrong one, and shows the right form
     if given and not in_cluster:
-        raise ConfigurationError(f"--{next(iter(given))}: a folder's index has its own; for Elasticsearch only")
+        raise ConfigurationError(f"--{next(iter(given))}: for Elasticsearch only; a folder's index has fixed values")
     reader = open_corpus(arguments.corpus, arguments.skip_bad_rows)
     if in_cluster:
         settings = elasticsearch_index.IndexSettings(**given, analyser=arguments.analyser, encoder=encoder)
@@ -65,5 +65,5 @@ def _verify(arguments: argparse.Namespace) -> int:
     corpus, problems = elasticsearch_index.verify(arguments.address, reader)
     if problems:
         raise RetrievalError(f"{arguments.address}: {'; '.join(problems)}")
-    print(f"{arguments.address}: {corpus.passages:,} passages, content hash {corpus.hash}: as it should be")
+    print(f"{arguments.address}: {corpus.passages:,} passages, content hash {corpus.hash}: all as it should be")
     return 0

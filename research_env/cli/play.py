@@ -84,12 +84,13 @@ def _make(env_id: str, kwargs: str) -> ReSearchEnv:
 
 
 def _turn(typed: str, env: ReSearchEnv) -> str | None:
-    """What a person typed as a turn of the policy; None where it is not one, which costs the person nothing."""
+    """What a person typed as a turn of the policy; None where it is not one: then no turn is taken."""
     verb, _, rest = typed.partition(" ")
     if verb == "search" and rest:
         return env.protocol.search_turn("", rest)
     if verb == "answer" and rest:
         return env.protocol.answer_turn("", rest)
+    # With a tag in it the text is sent as it is, so that a person can try a malformed turn, too.
     return typed if "<" in typed else None
 
 
@@ -111,5 +112,6 @@ def _report(reward: float, truncated: bool, info: Mapping[str, Any]) -> None:
 
 def _show(*parts: tuple[str, str]) -> None:
     """Print parts of a transcript, in colour on a terminal."""
+    # `render` always colours, so the colours are removed again where the output is a file or a pipe.
     coloured = render(parts).rstrip()
     print(coloured if sys.stdout.isatty() else Text.from_ansi(coloured).plain)

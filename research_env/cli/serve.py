@@ -25,13 +25,13 @@ def add_parser(subparsers: Subparsers) -> None:
     serve.add_argument("--retrieval", default="{}", metavar="JSON", help="options, as retrieval= of gym.make")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; default: %(default)s")
     serve.add_argument("--port", type=int, default=8000, help="default: %(default)s")
-    serve.add_argument("--top-k", type=int, default=3, help="where a request does not say; default: %(default)s")
+    serve.add_argument("--top-k", type=int, default=3, help="passages a query, by default %(default)s")
     serve.set_defaults(run=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     try:
-        # Here, because it needs an extra: fastapi and uvicorn.
+        # Imported here, because it needs an extra: fastapi and uvicorn.
         from research_env.retrieval.remote.server import listen, serve
     except ImportError as error:
         raise ConfigurationError(f"serve needs {error.name}: pip install 'research-gym[serve]'") from None
@@ -45,10 +45,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(f"--top-k {arguments.top_k}: give 1 to 100")
     if not 0 < arguments.port < 65_536:
         raise ConfigurationError(f"--port {arguments.port}: give 1 to 65535")
+    # From the environment and not from a flag: other users of the machine can read the command line of a process.
     token = secret("RESEARCH_RETRIEVAL_TOKEN")
     if arguments.host not in ("127.0.0.1", "::1", "localhost") and not token:
         print("warning: others can reach this server; set RESEARCH_RETRIEVAL_TOKEN to ask for a token", file=sys.stderr)
-    # The port first: a port that is taken must not be found out after an index has been built for an hour.
+    # The port is opened first: building the index may take an hour, and a port that is taken must fail before that.
     with (
         listen(arguments.host, arguments.port) as listener,
         closing(open_gateway(arguments.corpus, options)) as gateway,

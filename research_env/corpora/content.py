@@ -60,7 +60,7 @@ class Ids:
             at = bisect_right(self._starts, number) - 1
             if at >= 0 and number < self._ends[at]:
                 return False
-        # All else: names, and numbers that go back.
+        # Everything else: ids that are not numbers, and numbers lower than the last.
         digest = _digest(ident)
         if digest in self._others:
             return False

@@ -35,7 +35,7 @@ def to_passage(row: Any, where: str) -> Passage:
     if not isinstance(row, dict):
         raise DataInvalid(f"{where}: {short(row)} is not a JSON object; give JSON Lines, one object a line")
     ident = row.get("id", row.get("_id"))
-    # True is an int to Python, and no id to anybody.
+    # True is an int to Python, but it is not an id.
     if isinstance(ident, int) and not isinstance(ident, bool):
         ident = str(ident)
     if not isinstance(ident, str) or not ident:
@@ -125,7 +125,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
         if number == 1 and ".jsonl" not in path.name and line.lstrip().startswith(b"["):
             whole = _parsed(line + b"".join(more for _, more in numbered), str(path))
             if isinstance(whole, DataInvalid):
-                raise whole  # the whole file is broken, so `skip_bad` must not pass over it as over one bad row
+                raise whole  # the whole file is broken, so `skip_bad` must not leave it out like one bad row
             for place, row in enumerate(whole, 1):
                 yield f"{path}, row {place}", row
         elif line.strip():
@@ -136,7 +136,7 @@ def _dump(path: Path) -> Iterator[tuple[str, Any]]:
     """Rows of HotpotQA's abstracts: `enwiki-…/AA/wiki_00.bz2` and so on in one archive."""
     opened = bz2.open if path.name.endswith(".bz2") else open
     try:
-        # Read through bz2 itself, which tells a cut-off file from a whole one; tarfile takes a cut for the end.
+        # Read through bz2 itself, which notices a file that is cut off; tarfile takes the cut for the end.
         with opened(path, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
             for member in archive:
                 file = archive.extractfile(member) if member.isfile() else None
@@ -164,7 +164,7 @@ def _dump(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _parsed(line: bytes, where: str) -> Any:
-    """A row, or the error that says why it is not one: whether a bad row matters is for the reader to decide."""
+    """A row, or the error that says why it is not one: the reader decides whether a bad row matters."""
     try:
         return parse(line, where)
     except DataInvalid as error:

@@ -21,13 +21,13 @@ class CorpusReader:
     rows: Callable[[], Iterable[tuple[str, Any]]]
     """A fresh pass over `(where, row)`; a row is JSON, a `Passage`, or the `DataInvalid` that is in its place."""
     skip_bad: bool = False
-    """Pass over bad rows and count them; otherwise the first one is an error."""
+    """Leave out bad rows and count them; otherwise the first one is an error."""
     total: int | None = None
     """Number of passages, where it is known beforehand."""
     skipped: int = 0
-    """Bad rows that were passed over so far."""
+    """Bad rows that were left out so far."""
     content: ContentHash = field(default_factory=ContentHash)
-    """Of the passages handed out so far."""
+    """Hash of the passages handed out so far."""
 
     def __iter__(self) -> Iterator[Passage]:
         """Passages in their order.
@@ -64,7 +64,7 @@ class CorpusReader:
         return Corpus(self.name, self.content.passages, self.content.hexdigest())
 
     def read(self) -> Corpus:
-        """Read to the end, and say what it was.
+        """Read to the end, and return what was read.
 
         Raises:
             DataInvalid: as iteration.

@@ -25,7 +25,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """The turn is no action of the protocol. `reason` is one short clause, without the policy's own text."""
+    """The turn is not an action of the protocol. `reason` is one short clause, without the policy's own text."""
 
     reason: str
 
@@ -62,7 +62,7 @@ class ActionProtocol(Protocol):
         ...
 
     def content(self, result: Result) -> str:
-        """What a call brought, as neutralised text; that nothing was found is said in words."""
+        """The result of a call as neutralised text. Where nothing was found, it says so."""
         ...
 
     def observation(self, contents: Sequence[str]) -> str:
@@ -82,6 +82,7 @@ class ActionProtocol(Protocol):
         ...
 
 
+# Checked by name, because somebody else's protocol need not be derived from `ActionProtocol`.
 PARTS = (
     "stop", "instructions", "parse", "neutralise", "content", "observation", "feedback", "search_turn", "answer_turn",
 )  # fmt: skip

@@ -13,9 +13,9 @@ class Tags:
     """A set of tag names, e.g. `Tags(["think", "search", "result", "answer"])`. Stateless."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        # A `<` that opens something which reads as one of the tags, to its `>` if it has one. Between `<` and the name
-        # anything that is no word counts as filling ("</ search>", "<!SEARCH x=1>"). The possessive quantifiers keep it
-        # linear; ‹ and › are excluded so that neutralised text stays as it is when it is neutralised again.
+        # From a `<` that opens something which reads as one of the tags, to its `>` if it has one. Between `<` and the
+        # name there may be anything but word characters ("</ search>", "<!SEARCH x=1>"). The possessive quantifiers
+        # keep it linear. ‹ and › are excluded, so that neutralising neutralised text changes nothing.
         either = "|".join(map(re.escape, names))
         self._tag = re.compile(rf"<([^\w<>‹›]*+(?:{either})\b[^<>]*+)(>?)", re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""What the files of this folder share: official rows that are checked one by one, lazy splits, a choice by hops."""
+"""What the files of this folder share: official rows that are checked one by one, lazy splits, selection by hops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OfficialRow(BaseModel):
 
     id: str
     answerable: bool
-    """False for a row that is not asked, but whose paragraphs are in the pool."""
+    """False for a row that is not a question of the set, but whose paragraphs are in the pool."""
 
 
 RowT = TypeVar("RowT", bound=OfficialRow)
@@ -65,7 +65,7 @@ class Splits(Mapping[str, Sequence[Question]]):
     def __init__(self, readers: Mapping[str, Callable[[], Sequence[Question]]]) -> None:
         self._readers = dict(readers)
         self._questions: dict[str, Sequence[Question]] = {}
-        # One lock for each split: who wants the small one must not wait until the large one has been read.
+        # One lock for each split: a thread that wants the small one must not wait until the large one has been read.
         self._locks = {split: threading.Lock() for split in self._readers}
 
     def __getitem__(self, split: str) -> Sequence[Question]:
@@ -76,7 +76,7 @@ class Splits(Mapping[str, Sequence[Question]]):
             return self._questions[split]
 
     def __contains__(self, split: object) -> bool:
-        # Mapping's own form calls __getitem__, which would read the split to tell whether it is there.
+        # Mapping's own method calls __getitem__, which would read the split to tell whether it is there.
         return split in self._readers
 
     def __iter__(self) -> Iterator[str]:
@@ -87,7 +87,7 @@ class Splits(Mapping[str, Sequence[Question]]):
 
 
 def select(questions: Sequence[Question], hops: Sequence[int]) -> Sequence[Question]:
-    """The questions with these hop counts. A lazy sequence may answer for itself with a method `with_hops`."""
+    """The questions with these hop counts. A lazy sequence may select by itself, with a method `with_hops`."""
     with_hops = getattr(questions, "with_hops", None)
     if with_hops is not None:
         return with_hops(hops)

@@ -37,7 +37,7 @@ class Installed:
     path: Path
     questions: int
     unanswerable: int
-    """Rows that are not asked."""
+    """Rows that are not questions of the set, although their paragraphs are in the pool."""
 
 
 def find(name: str) -> dict[str, Path]:
@@ -136,13 +136,13 @@ def passage_count(name: str, fingerprint: str, count: Callable[[], int]) -> int:
         count: Counts them, which takes a pass over every file.
     """
     kept = _folder(name) / ".passages.json"
-    # Whatever is wrong with the file (absent, half a file, another's), counting again puts it right.
+    # The file may be absent, incomplete, or about other files: then the passages are counted again.
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(kept.read_bytes())
         if found["fingerprint"] == fingerprint:
             return int(found["passages"])
     passages = count()
-    # A data folder may be on a disk that this process must not write: the number is right all the same.
+    # This process may not be allowed to write into the data folder: then the number is right, but is not kept.
     with suppress(OSError):
         replace(kept, json.dumps({"fingerprint": fingerprint, "passages": passages}).encode())
     return passages
@@ -179,7 +179,7 @@ def _split_of(file: Path) -> str:
     if len(named) == 1:
         return named[0]
     said = " and ".join(named) if named else f"none of {', '.join(SPLITS)}"
-    raise ConfigurationError(f"{file}: its name says {said}, so its split cannot be told; give it with --split")
+    raise ConfigurationError(f"{file}: its name says {said}, so its split is unknown; give it with --split")
 
 
 def install(name: str, numbered: Iterable[tuple[str, str, Any]]) -> list[Installed]:
@@ -220,7 +220,7 @@ def install(name: str, numbered: Iterable[tuple[str, str, Any]]) -> list[Install
                 raise DataInvalid(f"{name}: there are no rows")
             for split, file in files.items():
                 if not seen[split]:
-                    raise DataInvalid(f"{split}: not one of its {totals[split]} rows is answerable")
+                    raise DataInvalid(f"{split}: none of its {totals[split]} rows is answerable")
                 file.close()
             # Last of all, when every row of every split has passed: an earlier failure leaves the old files alone.
             for split in files:

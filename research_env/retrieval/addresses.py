@@ -39,9 +39,9 @@ def open_retriever(address: str, /, **options: Any) -> Gateway:
 
     Raises:
         ConfigurationError: the address or an option cannot work.
-        RetrievalError: nothing usable answers there.
+        RetrievalError: no usable retriever answers there.
     """
-    # First of all: no message below may quote an address that holds a password.
+    # This check comes first: no message below may quote an address that holds a password.
     check_no_secret(address)
     scheme, separator, _ = address.partition("://")
     where = f"corpus {address!r}"

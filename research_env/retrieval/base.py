@@ -13,12 +13,12 @@ class Retriever(Protocol):
 
     corpus: Corpus
     settings: Mapping[str, Any]
-    """What decides, besides the corpus, which passages are found; JSON."""
+    """Everything besides the corpus that decides which passages are found; JSON."""
     max_batch: int
-    """Queries that are worth one call. 1 is for what is computed in this process and waits for nobody: it is called on
-    the caller's own thread."""
+    """The most queries of one call. 1 is for a retriever that computes in this process and waits for no server: it is
+    called on the caller's own thread."""
     concurrency: int
-    """Calls that are worth making at once."""
+    """The most calls at once."""
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """Best `top_k` hits of each query, best first; an empty list where nothing matches.
@@ -40,7 +40,7 @@ NEEDS = ("corpus", "settings", "max_batch", "concurrency", "search", "close")
 
 
 class NoRetriever:
-    """The corpus `"none"`: every search finds nothing. It shows what a policy knows by heart."""
+    """The corpus `"none"`: every search finds nothing. It shows what a policy knows without searching."""
 
     corpus = Corpus("none", 0, None)
     settings: Mapping[str, Any] = {}

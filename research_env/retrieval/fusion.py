@@ -1,4 +1,4 @@
-"""Several rankings made one."""
+"""Several rankings fused into one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a question is worth looking up by terms."""
+"""The words of a query that are worth searching for."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 def keywords(query: str, language: str = "english") -> str:
     """The words of a query, each once, without those that only ask or join: BM25 adds up the terms that are left.
 
-    Of MuSiQue, HotpotQA and 2WikiMultiHopQA questions it finds more gold passages than the whole question does, in two
-    thirds of the time (`docs/retrieval.md`). A capital inside the query keeps a word, as in "the band The Who", and so
-    does having no other. In any other language the query stays as it is.
+    On questions of MuSiQue, HotpotQA and 2WikiMultiHopQA these words find more gold passages than the whole question
+    does, in two thirds of the time (`docs/retrieval.md`). A word with a capital inside the query stays, as in "the band
+    The Who". A query of which no word would be left, or in another language, stays as it is.
     """
     if language != "english":
         return query
@@ -22,7 +22,7 @@ def keywords(query: str, language: str = "english") -> str:
     for place, word in enumerate(_WORD.findall(query)):
         word = re.sub(r"['’]s$", "", word)
         low = word.lower()
-        # The first word of a question has its capital from the sentence alone: it tells nothing.
+        # The capital of a question's first word comes from the sentence, so it says nothing about the word.
         if low not in STOP_WORDS or (place > 0 and word != low):
             kept.setdefault(low, word)
     return " ".join(kept.values()) or query

@@ -48,7 +48,7 @@ def load(*, world_seed: int = 0, num_entities: int = 5_000) -> Dataset:
         passages=world.articles,
         count=lambda: num_entities,
     )
-    # The questions of a split make themselves on demand, so an ordinary dictionary is lazy enough.
+    # The questions of a split are made on demand, so an ordinary dictionary is lazy enough.
     return Dataset(NAME, {split: SyntheticQuestions(world, split) for split in SPLITS}, pool)
 
 
@@ -90,6 +90,7 @@ def make_question(world: World, root: int, hops: int, question_id: str) -> Quest
     # A generator of its own for each question: it is the same whatever was asked before.
     rng = Random(f"question {world.seed} {root} {hops}")
 
+    # Not `rng.choice`: Python promises the same numbers on every version for `rng.random()` alone.
     def pick(options: Sequence[str]) -> str:
         return options[int(rng.random() * len(options))]
 

@@ -44,6 +44,7 @@ class Relation:
     """True where the object has the same relation to the subject (marriage)."""
 
 
+# The order counts: facts are drawn relation by relation from one stream, so a change here needs a new `world.VERSION`.
 RELATIONS: tuple[Relation, ...] = (
     Relation(
         "birthplace", "person", "place",

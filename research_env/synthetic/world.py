@@ -93,6 +93,7 @@ def _slices(total: int, shares: dict[str, float]) -> dict[str, tuple[int, int]]:
     """Cut `range(total)` into contiguous parts of the given shares (which add up to 1)."""
     parts, done, start = {}, 0.0, 0
     for key, share in shares.items():
+        # The running total is rounded, and not each share, so that the parts add up to `total`.
         done += share
         stop = round(total * done)
         parts[key] = (start, stop)

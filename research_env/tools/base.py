@@ -11,7 +11,7 @@ from research_env.types import Call, Hit, Result
 
 
 class Searcher(Protocol):
-    """What finds passages; `research_env.retrieval.gateway` has the one that is used."""
+    """Finds passages. `research_env.retrieval.gateway.gateway.Gateway` is the one that is used."""
 
     def outcomes(self, queries: Sequence[str], top_k: int) -> list[list[Hit] | Exception]:
         """For each query its hits, best first, or the reason why there is no answer now."""
@@ -23,7 +23,7 @@ class Context:
     """What a tool may use of its environment."""
 
     searcher: Callable[[], Searcher]
-    """Opens what searches the environment's corpus, at the first call; later calls are cheap."""
+    """Returns the searcher of the environment's corpus. The first call opens it; later calls are cheap."""
     top_k: int
     """Passages that a search returns."""
 
@@ -52,6 +52,7 @@ class Tool:
     @property
     def schema(self) -> dict[str, Any]:
         """The tool as chat templates and model servers take it."""
+        # A tool may leave `type` out, but model servers insist on it.
         parameters = {"type": "object", **self.parameters}
         return {
             "type": "function",
@@ -67,6 +68,7 @@ class Tool:
         for name, value in arguments.items():
             if name not in known:
                 return f"{self.name} has no such argument; it takes {', '.join(known)}"
+            # Only strings are checked here, because texts with tags give nothing else; a tool checks its own numbers.
             if not isinstance(value, str) and known[name].get("type") == "string":
                 return f"{self.name} takes a string as {name}"
         return ""
@@ -74,7 +76,7 @@ class Tool:
     def run(self, calls: Sequence[Call]) -> list[Result]:
         """Run calls of this tool, of one episode or of many, and return a result for each, in order.
 
-        What the tool itself does not find is text. What cannot be carried out now is the `error` of that one call.
+        What the tool itself does not find is text. A call that cannot be carried out now gets an `error` of its own.
         """
         raise NotImplementedError
 
@@ -86,7 +88,7 @@ def run(tools: Mapping[str, Tool], calls: Sequence[Call]) -> list[Result]:
     if len(calls) == 1 or len({call.tool for call in calls}) == 1:
         return _run_one(tools[calls[0].tool], calls)
     results: dict[int, Result] = {}
-    for name in dict.fromkeys(call.tool for call in calls):  # in the order of the calls, so that a run repeats itself
+    for name in dict.fromkeys(call.tool for call in calls):  # in the order of the calls, so that runs repeat exactly
         places = [place for place, call in enumerate(calls) if call.tool == name]
         results |= zip(places, _run_one(tools[name], [calls[place] for place in places]), strict=True)
     return [results[place] for place in range(len(calls))]
@@ -97,7 +99,7 @@ def _run_one(tool: Tool, calls: Sequence[Call]) -> list[Result]:
         results = tool.run(calls)
         if len(results) != len(calls):
             raise ConfigurationError(f"tool {tool.name!r} returned {len(results)} results for {len(calls)} calls")
-    # One tool's failure must not lose what the other tools of the same turn, or other episodes, were told.
+    # One tool's failure must not lose the results of the turn's other tools, nor those of other episodes.
     except Exception as error:
         return [Result(call, error=error) for call in calls]
     return results

@@ -23,6 +23,7 @@ class Search(Tool):
     def run(self, calls: Sequence[Call]) -> list[Result]:
         """See `Tool.run`; a query that finds nothing has no passages, and a failed one an error."""
         queries = [call.arguments["query"] for call in calls]
+        # Not in `__init__`: opening the searcher may build an index, and many environments never search.
         found = self.context.searcher().outcomes(queries, self.context.top_k)
         return [_result(call, hits) for call, hits in zip(calls, found, strict=True)]
 

@@ -8,10 +8,10 @@ import gymnasium as gym
 
 
 class SearchCost(gym.Wrapper[str, str, str, str]):
-    """Takes `cost` off the reward for each search, at the turn that made it.
+    """Subtracts `cost` from the reward for each search, at the turn that made it.
 
-    Works on any environment of texts that reports `searches`, the number of searches so far, in its `info`. The cost
-    stands in `info["reward_parts"]["turn"]`, apart from what the answer earned.
+    It works on any environment of texts that reports `searches`, the number of searches so far, in its `info`. The cost
+    is in `info["reward_parts"]["turn"]`, apart from what the answer earned.
     """
 
     def __init__(self, env: gym.Env[str, str], cost: float) -> None:
@@ -31,6 +31,7 @@ class SearchCost(gym.Wrapper[str, str, str, str]):
         searches = info.get("searches", 0)
         paid = self._cost * (searches - self._before)
         self._before = searches
+        # A copy: the environment may keep the dictionary that it handed out.
         parts = dict(info.get("reward_parts") or {"turn": 0.0, "outcome": float(reward)})
         parts["turn"] -= paid
         return text, float(reward) - paid, terminated, truncated, {**info, "reward_parts": parts}

@@ -1,4 +1,4 @@
-"""The client of an Elasticsearch cluster: connected and checked, and its errors in words of our own."""
+"""The client of an Elasticsearch cluster: it is connected and checked, and its errors become errors of this package."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def failure(error: BaseException, address: str) -> Exception:
     if isinstance(error, (RetrievalError, ConfigurationError)):
         return error
     text = one_line(error)[:300]
-    # Before ConnectionError, of which SSLError and ConnectionTimeout are kinds.
+    # These two come before ConnectionError, because they are subclasses of it.
     if isinstance(error, elasticsearch.SSLError):
         return RetrievalError(
             f"{address}: the TLS connection failed ({text}); name the certificate authority's file in "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
 _CHUNK = 1_000
-_THREADS = 8  # two cores at the server take in twice as much as from one thread
+_THREADS = 8  # a server of two cores indexes twice as fast as from one thread
 _NOTE_EVERY = 50_000  # passages between notes of how far a build has come
 _TIMEOUT = 120.0
 
@@ -38,10 +38,10 @@ class IndexSettings:
     encoder: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ConfigurationError for what no index can have."""
+        """Raises ConfigurationError for a value that Elasticsearch does not allow."""
         wrong = {"k1": self.k1 < 0, "b": not 0 <= self.b <= 1, "shards": self.shards < 1, "replicas": self.replicas < 0}
         for name in (name for name, is_wrong in wrong.items() if is_wrong):
-            raise ConfigurationError(f"--{name} {getattr(self, name)}: no index can have that")
+            raise ConfigurationError(f"--{name} {getattr(self, name)}: Elasticsearch does not allow this value")
 
     def body(self, dims: int) -> dict[str, Any]:
         """Settings and mappings for Elasticsearch's create call."""
@@ -71,11 +71,11 @@ class _Chunk:
 
 
 def build(address: str, reader: CorpusReader, settings: IndexSettings, device: str = "cpu") -> Corpus:
-    """Bring a corpus into an index, or go on where a build was stopped.
+    """Index a corpus, or resume a build that was stopped.
 
     Passages go out in chunks on eight connections, a few chunks ahead of the answers, so memory is bounded. Now and
-    then the index notes how many passages, in the corpus's order, are safely in it, and their content hash; a build
-    that is started again passes over those. A passage's id is its id in the index, so that sent twice it is there once.
+    then the index notes how many passages, in the corpus's order, are safely in it, and their content hash; a resumed
+    build leaves those out. A passage's id is its id in the index, so a passage that is sent twice is there once.
 
     Raises:
         ConfigurationError: the index is there with other settings, or was begun with another corpus.
@@ -98,7 +98,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
                     noted = done
                     client.indices.put_mapping(index=index, meta={**meta, "done": done, "hash": digest})
         corpus = reader.corpus()
-        # Not before everything is in: an index that refreshes and copies itself while it is built takes longer.
+        # Set only when everything is in: an index that refreshes and copies itself during the build takes longer.
         client.indices.put_settings(
             index=index, settings={"refresh_interval": "1s", "number_of_replicas": settings.replicas}
         )
@@ -109,7 +109,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
                 f"{address} holds {counted:,} passages, the corpus has {corpus.passages:,}: something else wrote to "
                 "the index; delete it and build it again"
             )
-        # The very last step: a search refuses an index that is not complete.
+        # This is the last step, because a search refuses an index that is not complete.
         client.indices.put_mapping(
             index=index, meta={**meta, "complete": True, "done": counted, "corpus": asdict(corpus)}
         )
@@ -143,7 +143,7 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
     recorded = about.get("corpus") or {}
     found = Corpus(recorded.get("name", index), content.passages, content.hexdigest())
     if not about["complete"]:
-        return found, ["its build was not finished; run index build again, it goes on"]
+        return found, ["its build was not finished; run index build again to resume it"]
     problems = []
     expected = [("its own record", recorded.get("passages"), recorded.get("hash"))] if recorded else []
     if reader is not None:
@@ -177,7 +177,7 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
         for name, value in asdict(settings).items()
         if (before := meta.get("settings", {}).get(name)) != value
     ]
-    # `_meta` is only what a build has written down; somebody may have made the fields otherwise.
+    # `_meta` is only what a build has noted; somebody may have created the fields differently.
     for name, field in wanted["mappings"]["properties"].items():
         there = found["mappings"].get("properties", {}).get(name)
         for key, value in field.items():
@@ -186,13 +186,13 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
                 differences.append(f"field {name}, {key}: {has!r} there, {value!r} wanted")
     if differences:
         raise ConfigurationError(
-            f"{address} was made otherwise: {'; '.join(differences)}; give another index name, or delete that index"
+            f"{address} has other settings: {'; '.join(differences)}; give another index name, or delete that index"
         )
     return meta
 
 
 def _same(meta: dict[str, Any], reader: CorpusReader, counted: int, address: str) -> Corpus:
-    """For an index that is whole: read the corpus, to tell whether the index was made from it."""
+    """Read the corpus, to tell whether a complete index was made from it."""
     read, corpus = reader.read(), Corpus(**meta["corpus"])
     if counted != corpus.passages:
         raise RetrievalError(
@@ -201,7 +201,7 @@ def _same(meta: dict[str, Any], reader: CorpusReader, counted: int, address: str
         )
     if read.hash != corpus.hash:
         raise ConfigurationError(
-            f"{address} is whole, but it is of another corpus ({corpus.name}, {corpus.passages:,} passages; this one "
+            f"{address} is of another corpus ({corpus.name}, {corpus.passages:,} passages; this one "
             f"has {read.passages:,}); give another index name, or delete that index"
         )
     return corpus
@@ -238,7 +238,7 @@ def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int
     from elasticsearch import helpers
 
     def send(chunk: _Chunk) -> tuple[int, str]:
-        # Only those passages of a chunk are sent again for which the cluster had no room (429).
+        # Of a chunk, only the passages that the cluster had no room for (status 429) are sent again.
         retries: dict[str, Any] = {"max_retries": 8, "initial_backoff": 0.5, "max_backoff": 30}
         for _ in helpers.streaming_bulk(client, chunk.actions, chunk_size=_CHUNK, max_chunk_bytes=20 << 20, **retries):
             pass

@@ -116,7 +116,7 @@ class ElasticsearchRetriever:
         return {"knn": nearest, "size": size}
 
     def _send(self, bodies: Sequence[Mapping[str, Any]]) -> list[list[Hit]]:
-        # Half an answer would be taken for the whole one: a shard that fails or runs out of time must fail the search.
+        # A partial answer would look like a complete one: a shard that fails or runs out of time must fail the search.
         common = {"_source": ["title", "text"], "track_total_hits": False}
         header = {"index": self._index, "allow_partial_search_results": False}
         searches = [line for body in bodies for line in (header, {**body, **common})]

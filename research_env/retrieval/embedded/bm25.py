@@ -31,7 +31,7 @@ ABOUT_FILE = "about.json"
 """In an index's folder: its `Corpus` and settings."""
 
 _WRITER_BYTES = 1 << 30  # at most; fewer, larger segments are searched faster
-_LARGE = 250_000  # passages; only in a larger corpus are common terms passed over
+_LARGE = 250_000  # passages; common terms are left out only in a larger corpus
 _COMMON = 0.4  # a term in more than this share of the passages is common, as in Lucene's QueryAutoStopWordAnalyzer
 _TOKENIZER = "passage"  # our analyser's name within the index
 _SMALL = 50_000  # passages; a pool of fewer builds in about a second
@@ -177,7 +177,7 @@ def index_folder(cache: Path, name: str, fingerprint: str) -> Path:
 
 @contextmanager
 def building(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock under which `folder` is built, and say in words what keeps it from being built."""
+    """Hold the lock under which `folder` is built. A failure to build becomes an error with a fix."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -204,7 +204,7 @@ def build(
         corpus: What they are; called when all of them have been read.
         analyser: One of `ANALYSERS`.
     """
-    # The lock is ours, so whatever lies there is of a build that was killed.
+    # This process holds the lock, so a leftover can only be from a build that was killed.
     for leftover in folder.parent.glob(f"{folder.name}.tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp", dir=folder.parent))

@@ -108,7 +108,7 @@ class DenseIndex:
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`; the score is the cosine. A blank query finds nothing."""
-        # A blank text has a vector, too, but no meaning that could be near to anything.
+        # A blank text has a vector, too, but its neighbours mean nothing.
         asked = [i for i, query in enumerate(queries) if query.strip()]
         found: list[list[Hit]] = [[] for _ in queries]
         if asked and self.corpus.passages:

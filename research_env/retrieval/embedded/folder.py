@@ -105,7 +105,7 @@ def build_folder(
         device: Where passages are encoded.
 
     Returns:
-        What was indexed, and the number of bad rows that were passed over.
+        What was indexed, and the number of bad rows that were left out.
 
     Raises:
         ConfigurationError, DataInvalid: the corpus cannot be read.
@@ -116,7 +116,7 @@ def build_folder(
         raise ConfigurationError(f"--analyser={analyser!r} is unknown; known: {', '.join(ANALYSERS)}{hint}")
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"--to {folder}: that is a file; give a folder")
-    # An index is renamed into its place, over an empty folder at most: what else lies there must not be lost.
+    # An index is renamed into its place, over an empty folder at most: other files there must not be lost.
     if folder.exists() and not (folder / ABOUT_FILE).exists() and any(folder.iterdir()):
         raise RetrievalError(f"{folder} holds something that is not an index; give another folder")
     with building(folder, f"the index of {corpus.name!r}"):

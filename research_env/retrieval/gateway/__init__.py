@@ -1,1 +1,1 @@
-"""Between many searches and one backend: batches, a cache, tries, a circuit, and answers kept in a file."""
+"""Between many searches and one backend: batches, a cache, retries, a circuit breaker, answers kept in a file."""

@@ -1,4 +1,4 @@
-"""What keeps a backend that is down from being asked over and over."""
+"""A circuit breaker: a backend that is down is not asked over and over."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from research_env.errors import RetrievalUnavailable
 
 
 class Circuit:
-    """Closed while the backend answers; open once it has failed, and then one call a pause, the trial, is let through.
+    """Closed while the backend answers, open after it has failed. While it is open, one call in each pause is a trial.
 
-    A call that comes meanwhile waits for the trial, and fails or goes on with it. Thread-safe.
+    Calls that arrive meanwhile wait for the trial and get its outcome: they go on, or they fail. Thread-safe.
     """
 
     def __init__(self, pause: float) -> None:
@@ -40,7 +40,7 @@ class Circuit:
                 if left <= 0 and not self._trying:
                     self._trying = True
                     return True
-                # While a trial is under way there is no time to wait for: `judge` wakes everybody.
+                # While a trial runs, nobody knows when it ends: `judge` wakes all that wait.
                 self._changed.wait(None if self._trying else left)
         return False
 
@@ -52,7 +52,7 @@ class Circuit:
             self.reason = reason or ""
             if reason is None:
                 self._due = None
-            # A call that began before the circuit opened and fails late must not put the next trial off.
+            # A call that began before the circuit opened and fails late must not delay the next trial.
             elif trial or self._due is None:
                 self._due = time.monotonic() + self._pause
             self._changed.notify_all()

@@ -1,11 +1,11 @@
 """Between the searches of many episodes and one backend: no query is asked twice, no failure looks like an answer.
 
-- A query that was answered before comes from the cache; one that is on its way is waited for, and not asked again.
-- Queries that arrive while the backend is busy go out together in its next call. Nobody waits for company: an idle
-  backend is called at once.
-- A call that fails for now is tried again, with growing random pauses, until the deadline. Then the searches fail,
-  and the circuit is open: the backend is asked once a cool-down, by one trial, until it answers. Searches wait for
-  the next trial, and fail with it, sooner than at their own deadline.
+- A query that was answered before is answered from the cache. A query that is on its way already is not sent again:
+  the search waits for the same answer.
+- Queries that arrive while the backend is busy go out together in its next call. An idle backend is called at once.
+- A call that raises `RetrievalUnavailable` is retried, with growing random pauses, until the deadline. Then its
+  searches fail and the circuit opens: one trial call is made in each cool-down, until the backend answers. Searches
+  that arrive meanwhile wait for the next trial and get its outcome, sooner than at their own deadline.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Gateway:
         # At most half the deadline, so that a search that comes while the circuit is open sees the next trial.
         self._circuit = Circuit(min(self.options.cooldown, self.options.deadline / 2))
         self._closed = False
-        # Made once, because making one costs more than a small search. A trial is one call.
+        # Made once, because making one costs more than a small search. A trial is one call, without retries.
         self._tries, self._trial = self._retrying(self.options.deadline), self._retrying(0.0)
         self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="retrieval")
         self._recording: Recording | None = None
@@ -77,7 +77,7 @@ class Gateway:
         return found
 
     def outcomes(self, queries: Sequence[str], top_k: int) -> list[list[Hit] | Exception]:
-        """What came of each query: its hits, or the error that `search` would raise for it alone.
+        """For each query its hits, or the error that `search` would raise for it alone.
 
         All queries have one deadline. A query that fails does not lose the answers of the others.
 
@@ -283,7 +283,7 @@ class Gateway:
                 future.set_result(outcome[place])
 
     def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
-        """One call of the backend with its tries."""
+        """One call of the backend, with its retries."""
         trial = self._circuit.admit()  # waits, or raises, while the circuit is open
         reason = None
         try:
@@ -313,7 +313,7 @@ class Gateway:
             raise self._shut()
         self._count(calls=1, sent=len(queries))
         found = self.backend.search(queries, top_k)
-        # Answers are told apart by their place alone: one too few would give a query the passages of another.
+        # Only its place says which query an answer is for: one too few would give a query the passages of another.
         if len(found) != len(queries):
             raise RetrievalError(f"{self.corpus.name}: {len(found)} answers came to {len(queries)} queries")
         return found

@@ -1,4 +1,4 @@
-"""What a gateway takes, and what it counts."""
+"""The options of a gateway, and its counts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class GatewayOptions(BaseModel):
-    """What every retriever takes, whatever its address."""
+    """Options of every retriever, whatever its address."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     deadline: float = Field(30.0, gt=0)
-    """Seconds a search may take, tries and pauses included."""
+    """Seconds a search may take, retries and pauses included."""
     cooldown: float = Field(5.0, gt=0)
     """Seconds between trials while the circuit is open; at most half the deadline."""
     cache: int = Field(10_000, ge=0)
@@ -46,6 +46,6 @@ class Stats:
     calls: int = 0
     """Calls of the backend."""
     retries: int = 0
-    """Of these, tries again."""
+    """Of these, calls that tried the same queries again."""
     failed: int = 0
-    """Of the queries that were to be sent, those that ended in an error."""
+    """Of the queries that were neither cached nor joined, those that ended in an error."""

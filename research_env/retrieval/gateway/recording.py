@@ -63,7 +63,7 @@ class Recording:
         self._file.execute("COMMIT")
 
     def get(self, query: str, top_k: int) -> list[Hit] | None:
-        """What was found; None where it was never asked."""
+        """The recorded hits of a query; None where it was never recorded."""
         try:
             with self._lock:
                 row = self._file.execute("SELECT value FROM hits WHERE key = ?", (_key(query, top_k),)).fetchone()

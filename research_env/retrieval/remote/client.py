@@ -37,7 +37,7 @@ class RemoteRetriever:
     concurrency = 4
 
     def __init__(self, address: str, options: RemoteOptions) -> None:
-        """Ask the server what it searches; one that does not tell is asked for a trial search.
+        """Ask the server what it searches; a server that cannot say is checked by a search.
 
         Raises:
             ConfigurationError: the address is invalid.

@@ -34,7 +34,7 @@ from research_env.types import Hit
 MAX_QUERIES = 2_048
 MAX_TOP_K = 100
 MAX_BODY = 8 << 20  # bytes
-_MAX_REQUESTS = 1_000  # at once; further ones get 503 and come back
+_MAX_REQUESTS = 1_000  # at once; further ones get status 503, and a trainer asks again
 _SEARCHES = {"/retrieve", "/search", "/batch_search"}
 _PATHS = {*_SEARCHES, "/corpus", "/health", "/metrics"}
 
@@ -64,7 +64,7 @@ class Search(_Body):
 
 
 class BatchSearch(_Body):
-    """ReSearch's request for many."""
+    """ReSearch's request for many queries."""
 
     query: Queries
     top_n: TopK = 10
@@ -75,7 +75,7 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
     """The application.
 
     Args:
-        gateway: What searches.
+        gateway: Searches the corpus.
         top_k: Passages where a request of Search-R1 does not say how many.
         token: Bearer token that every request but `/health` must carry; None asks for none.
     """

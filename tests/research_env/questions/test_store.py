@@ -241,7 +241,7 @@ def test_unanswerable_rows_are_counted_and_cannot_be_all(tmp_path, musique_rows,
     rows[0]["answerable"] = False
     (installed,) = store.add("musique", [write(tmp_path / "dev.jsonl", [*rows, {**rows[1], "answerable": False}])])
     assert (installed.questions, installed.unanswerable) == (5, 2)
-    with pytest.raises(DataInvalid, match="not one of its 1 rows is answerable"):
+    with pytest.raises(DataInvalid, match="none of its 1 rows is answerable"):
         store.add("musique", [write(tmp_path / "dev.jsonl", rows[:1])])
 
 

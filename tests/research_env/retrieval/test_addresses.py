@@ -235,7 +235,7 @@ def test_without_retrieval_its_options_do_not_matter() -> None:
         (["--corpus", "{empty}", "--to", "{tmp}/index"], "corpus empty holds no passages"),
         (["--corpus", "{bad}", "--to", "{tmp}/index", "--skip-bad-rows"], "corpus bad holds no passages"),
         (["--corpus", "{cut}", "--to", "{tmp}/index", "--skip-bad-rows"], "cut.json: '[{\"id\"' is not JSON"),
-        (["--corpus", "{file}", "--to", "{tmp}/index", "--k1", "1.5"], "--k1: a folder's index has its own"),
+        (["--corpus", "{file}", "--to", "{tmp}/index", "--k1", "1.5"], "--k1: for Elasticsearch only"),
         (["--corpus", "{file}", "--to", "elasticsearch://127.0.0.1:1/x", "--replicas", "-1"], "--replicas -1"),
     ],
 )

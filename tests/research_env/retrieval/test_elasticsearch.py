@@ -43,7 +43,7 @@ def test_a_built_index_is_searched_and_verified(
     assert hits[0].score > hits[1].score >= hits[2].score
     assert retriever.corpus.passages == 2_500
     assert run("index", "verify", words, "--corpus", words_file) == 0
-    assert f"2,500 passages, content hash {retriever.corpus.hash}: as it should be" in capsys.readouterr().out
+    assert f"2,500 passages, content hash {retriever.corpus.hash}: all as it should be" in capsys.readouterr().out
 
 
 def test_it_ranks_as_the_embedded_index_does(words: str, words_file: Path, make_rows: Any, tmp_path: Path) -> None:
