@@ -2,6 +2,6 @@
 
 import os
 
-# OpenMP reads this once, when torch is first imported. Threads that spin while they wait slow whatever else runs on
-# the machine, and then themselves, five to ten times.
+# OpenMP reads this once, when torch is first imported. Threads that spin while they wait make everything else on the
+# machine five to ten times slower, themselves included.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

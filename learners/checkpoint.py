@@ -18,7 +18,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
     """Put `partial` in the place of `folder`, so that a kill at any moment leaves one whole folder to resume from."""
     old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
-    # A folder cannot be renamed onto another that holds files, so for a moment neither name is taken: `find` knows.
+    # A folder cannot be renamed onto another that holds files, so for a moment only the old name exists; see `find`.
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
@@ -64,6 +64,7 @@ def write(folder: Path, state: dict[str, Any], fill: Callable[[Path], object]) -
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     fill(partial)
+    # The state is written last: `find` takes a folder without it for incomplete.
     (partial / STATE_FILE).write_text(json.dumps(state), "utf-8")
     replace_folder(partial, folder)
 

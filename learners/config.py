@@ -50,7 +50,7 @@ class Config(BaseModel):
     env_kwargs: dict[str, Any] = {}
     """Keyword arguments of `gym.make`, JSON; on top of the preset's where `env` is `research`."""
     eval_env_kwargs: dict[str, Any] = {}
-    """What changes in them for evaluation, JSON."""
+    """Changes to them for evaluation, JSON."""
     research: EnvironmentConfig = EnvironmentConfig()
     """The environment that `--env research` stands for; presets set it."""
     model: str = "tiny"
@@ -59,7 +59,7 @@ class Config(BaseModel):
     """How the environment's texts become tokens: `plain` (as they are), `templated` (the prompt goes through the
     tokenizer's chat template, as the user's turn), or `module:Class`."""
     name: str | None = None
-    """Name of the run; its folder is `runs/<name>`. None numbers it."""
+    """Name of the run; its folder is `runs/<name>`. None takes the next free number."""
     runs: Path = Path("runs")
     """Folder of all runs."""
     resume: bool = False
@@ -102,7 +102,7 @@ class Config(BaseModel):
     @field_validator("objective", mode="before")
     @classmethod
     def _as_the_algorithm_has_it(cls, value: Any, info: ValidationInfo) -> Any:
-        """Check the section against the algorithm's own model: the field's type says only that it is one."""
+        """Check the section against the algorithm's own model: the field's type says only that it is a model."""
         settings = plugins.algorithm(info.data.get("algorithm", "")).Settings
         if isinstance(value, BaseModel):  # the default, or a section made for another algorithm
             value = value.model_dump(exclude_unset=True)
@@ -133,7 +133,7 @@ def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
 
     Args:
         arguments: The command line.
-        algorithm: Taken where nothing names one; `python -m learners.<algorithm>` is the command.
+        algorithm: Used where nothing names one; `python -m learners.<algorithm>` is the command.
 
     Raises:
         ValueError: a setting is unknown or impossible; the message names it.
@@ -148,7 +148,8 @@ def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
     line = create_model(
         "CommandLine", __base__=(BaseSettings, Config), __doc__=Config.__doc__, objective=(settings, ...)
     )  # fmt: skip
-    # The source alone is used, which parses and does not check: what is not given must not get a default here.
+    # Only pydantic's parser of the command line is used, and not its checks: a flag that is not given must not get a
+    # default here, which would override the preset.
     try:
         given = CliSettingsSource[Any](
             cast(type[BaseSettings], line), cli_prog_name=prog, cli_parse_args=rest,
@@ -164,7 +165,7 @@ def resolve(given: Mapping[str, Any], algorithm: str = "grpo") -> Config:
 
     Args:
         given: As a TOML file would have them; `preset` and `config` say which files are read.
-        algorithm: Taken where nothing names one.
+        algorithm: Used where nothing names one.
 
     Raises:
         ValueError: a setting is unknown or impossible; the message names it.
@@ -174,7 +175,7 @@ def resolve(given: Mapping[str, Any], algorithm: str = "grpo") -> Config:
 
 
 def _look_ahead(arguments: Sequence[str], prog: str) -> dict[str, Any]:
-    """What decides which other settings are read, and which flags there are."""
+    """The settings that decide which other settings are read, and which flags there are."""
     parser = argparse.ArgumentParser(
         prog, add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS, argument_default=argparse.SUPPRESS
     )
@@ -185,7 +186,7 @@ def _look_ahead(arguments: Sequence[str], prog: str) -> dict[str, Any]:
 
 
 def _sources(given: Mapping[str, Any]) -> Sources:
-    # Nothing is checked yet: what is wrong in these is reported once all is merged, and may be overridden.
+    # Nothing is checked yet: a wrong value may be overridden, so errors are reported when everything is merged.
     preset = read_toml(preset_path(str(given.get("preset", Config.model_fields["preset"].default))))
     file = read_toml(Path(given["config"])) if given.get("config") else {}
     return preset, file, read_saved({**preset, **file, **given})
@@ -209,7 +210,7 @@ def _resolve(sources: Sources, given: Mapping[str, Any], algorithm: str) -> Conf
         if own not in (None, algorithm) and isinstance(source.get("objective"), Mapping):
             knobs = source["objective"].items()
             source["objective"] = {name: value for name, value in knobs if name in settings.model_fields}
-    # Saved settings are complete, so they replace whole sections: else a preset's environment would show through.
+    # Saved settings are complete, so they replace whole sections: otherwise a preset's environment would be mixed in.
     merged = merge(merge(preset, file) | saved, new_form(given)) | {"algorithm": algorithm}
     if merged.get("env", "research") != "research" and any(search_cost(each) for each in (*sources, given)):
         raise ValueError(

@@ -33,7 +33,7 @@ class RewardParts(TypedDict, total=False):
 
 
 class Message(TypedDict, total=False):
-    """What is new, for models that speak in chats."""
+    """What is new, for models that use chat messages."""
 
     role: str
     """`"user"`, `"assistant"` or `"tool"`."""

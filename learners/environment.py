@@ -13,7 +13,7 @@ from learners import names
 
 
 class EnvironmentFault(Exception):
-    """The environment cannot be made, does not deal in texts, or failed; the message says why, in one line."""
+    """The environment cannot be made, is not one of texts, or failed; the message says why, in one line."""
 
 
 class _Section(BaseModel):
@@ -38,9 +38,9 @@ class Stage(_Section):
     """A stage of a curriculum."""
 
     kwargs: dict[str, Any]
-    """What changes in the training environment's keyword arguments while the stage lasts."""
+    """Changes to the training environment's keyword arguments while the stage lasts."""
     until: float
-    """It ends with the first step whose mean reward reaches this."""
+    """The stage ends with the first step whose mean reward reaches this."""
 
 
 class EnvironmentConfig(_Section):
@@ -51,11 +51,11 @@ class EnvironmentConfig(_Section):
     kwargs: dict[str, Any] = {}
     """Keyword arguments of `gym.make`, JSON."""
     eval_kwargs: dict[str, Any] = {}
-    """What changes in them for evaluation."""
+    """Changes to them for evaluation."""
     blind_kwargs: dict[str, Any] = {}
-    """What changes further to evaluate without retrieval; empty leaves that evaluation out."""
+    """Further changes, for an evaluation without retrieval; empty leaves that evaluation out."""
     stages: list[Stage] = []
-    """Easier stages of training, in order; after the last one `kwargs` are as they stand."""
+    """Easier stages of training, in order; after the last one, `kwargs` apply unchanged."""
     wrappers: list[WrapperConfig] = []
     """Wrappers, the innermost first: `module:Class` each, or with arguments `{name = "module:Class", kwargs = {…}}`."""
     metrics: str = "learners.metrics:by_hops"
@@ -83,14 +83,14 @@ def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfi
         EnvironmentFault: the id is unknown, the arguments do not fit, its spaces are not of `str`, or a wrapper cannot
             be made.
     """
-    # Every environment of a process is a fresh one; the checkers cost more than a step of ours.
+    # Gymnasium's checker would run in every new environment, and costs more than a step of ours.
     try:
         env: gym.Env[str, str] = gym.make(env_id, disable_env_checker=True, **kwargs)
     except Exception as error:
         hint = ""
         if isinstance(error, gym.error.UnregisteredEnv) and ":" not in env_id:
             hint = " Where a module registers it, write module:Id-v0."
-        # Without the arguments, among which somebody may have put a password; the error names the one that is wrong.
+        # The message leaves out the arguments, which may hold a password; the error names the one that is wrong.
         raise EnvironmentFault(f"environment {env_id!r}: {names.flat(error)}{hint}") from error
     for wrapper in wrappers:
         env = _wrap(env, wrapper)
@@ -111,7 +111,7 @@ def _wrap(env: gym.Env[str, str], wrapper: WrapperConfig) -> gym.Env[str, str]:
     except Exception as error:
         raise EnvironmentFault(f"wrapper {wrapper.name}: {names.one_line(error)}") from error
     if not isinstance(wrapped, gym.Env):
-        raise EnvironmentFault(f"wrapper {wrapper.name} makes {type(wrapped).__name__}, which is no environment")
+        raise EnvironmentFault(f"wrapper {wrapper.name} makes {type(wrapped).__name__}, which is not an environment")
     return wrapped
 
 

@@ -35,7 +35,7 @@ def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], 
     seen: set[Any] = set()
     patience = seed = 0
     with closing(make(environment.id, env_kwargs, environment.wrappers)) as env, faults():
-        while patience < 1_000:  # seeds in a row that brought nothing new: every group is full, or has no more
+        while patience < 1_000:  # seeds in a row without a new question: every group is full, or has no more
             _, info = env.reset(seed=seed)
             group, question = group_of(info), info.get("question_id", seed)
             if question not in seen and len(groups[group]) < questions:
@@ -78,7 +78,7 @@ def configure(options: argparse.Namespace) -> Config:
         ValueError: an option is impossible; the message names it.
     """
     if not (options.checkpoint / "config.json").is_file():
-        raise ValueError(f"{options.checkpoint} is no checkpoint: it has no config.json")
+        raise ValueError(f"{options.checkpoint} is not a checkpoint: it has no config.json")
     if options.questions < 1:
         raise ValueError(f"--questions {options.questions}: give 1 or more")
     try:

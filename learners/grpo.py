@@ -6,7 +6,7 @@ and descend on the clipped surrogate plus a k3 KL term, as a mean over all sampl
 
 Where it departs from the paper: behaviour log-probabilities are the engine's own (they agree with the trainer's to
 1e-6 in float32); the reward is whatever the environment gives, EM by default; the tiny policy starts from imitating
-a random agent, because it is no language model yet.
+a random agent, because it is not a language model yet.
 
 The credit and the loss are in `learners/algorithms/grpo.py`, a step in `learners/loop.py`, a run in `learners/run.py`.
 """

@@ -61,6 +61,7 @@ def roll_out(
         if not missing:
             break
         played = questions * config.group_size
+        # A replacement asks the next question, and not the rejected one again.
         plays = seeds.training(config.seed, step, first + questions, missing, config.group_size, played)
         rollout = cluster.collect(plays, env_kwargs, config.temperature)
         questions += missing
@@ -68,6 +69,7 @@ def roll_out(
         trajectories += rollout.trajectories
         retried += rollout.retried
         dropped += rollout.dropped
+    # Metrics are of all episodes: those of the kept groups alone would misjudge the policy.
     measured = {name: values for name, values in measure(trajectories).items() if name != "questions"}
     return Played(
         kept,
@@ -89,12 +91,13 @@ def roll_out(
 def learn(
     config: Config, algorithm: Algorithm, cluster: Cluster, groups: Sequence[Group], step: int
 ) -> dict[str, float]:
-    """Credit for the step's groups, the updates, and the new weights to the engines. Returns their metrics."""
+    """Give credit to the step's groups, make the updates, and send the new weights to the engines. Returns metrics."""
     start = time.monotonic()
     progress = step / max(1, config.steps - 1)
     terms = algorithm.terms()
     # The questions come well mixed, so neighbours make a fair minibatch; groups are never parted.
     updates = split(groups, config.minibatches)
+    # Shares are made for each update, because the objective is a mean over the tokens of one update.
     shares = [share for update in updates for share in algorithm.share(update)]
     trajectories = [trajectory for group in groups for trajectory in group]
     scores, columns = score(cluster, algorithm, terms, groups, [bool(share.any()) for share in shares])
@@ -112,6 +115,7 @@ def learn(
                 shares[part],
                 {name: column[part] for name, column in columns.items()},
             )
+            # An update whose shares are all 0 has nothing to learn from, and the optimiser makes no step.
             if batches:
                 told.append(cluster.step(batches, rate, coefficients))
     trained = time.monotonic()
@@ -170,7 +174,7 @@ def _probe(cluster: Cluster, probes: Sequence[Probe]) -> list[np.ndarray]:
 
 
 def by_group(trajectories: Sequence[Trajectory]) -> list[Group]:
-    """The groups of a rollout, in the order of their first trajectory."""
+    """The groups of a rollout, in the order of their first trajectory. Those with dropped episodes are smaller."""
     groups: dict[int, list[Trajectory]] = {}
     for trajectory in trajectories:
         groups.setdefault(trajectory.group, []).append(trajectory)
@@ -178,7 +182,7 @@ def by_group(trajectories: Sequence[Trajectory]) -> list[Group]:
 
 
 def split(groups: Sequence[Group], parts: int) -> list[Sequence[Group]]:
-    """The groups in order, cut into as many parts of nearly the same size; fewer where there are fewer groups."""
+    """The groups in order, cut into `parts` parts of nearly the same size; into fewer where there are fewer groups."""
     parts = max(1, min(parts, len(groups)))
     size, more = divmod(len(groups), parts)
     edges = [part * size + min(part, more) for part in range(parts + 1)]

@@ -1,4 +1,4 @@
-"""Names: from a table, or from somebody else's package as `module:name`. The one way by which anything plugs in.
+"""Names: from a table, or from somebody else's package as `module:name`. Every plug-in is found this way.
 
 `research_env.names` does the same for the environment; the two packages share no code, so each has its own.
 """
@@ -29,7 +29,7 @@ def one_line(error: BaseException) -> str:
 
 
 def load(table: Mapping[str, str], what: str, name: str) -> Any:
-    """What `name` stands for: the `module:attribute` that the table has for it, or that it is itself.
+    """What `name` stands for: the table's `module:attribute`, or `name` itself where it has that form.
 
     Args:
         table: Name -> `module:attribute`.
@@ -45,7 +45,7 @@ def load(table: Mapping[str, str], what: str, name: str) -> Any:
     module, attribute = table.get(name, name).split(":", 1)
     try:
         return getattr(import_module(module), attribute)
-    # A module of somebody else's may raise anything while it is imported.
+    # Somebody else's module may raise anything while it is imported.
     except Exception as error:
         raise ValueError(f"{what} {name} cannot be loaded ({one_line(error)})") from error
 
@@ -67,7 +67,7 @@ def check(
         The class or function.
 
     Raises:
-        ValueError: as `load`; or it is no class; or it lacks a part; or the call does not fit.
+        ValueError: as `load`; or it is not a class; or it lacks an attribute; or the call does not fit.
     """
     target = load(table, what, name)
     if needs and not isinstance(target, type):

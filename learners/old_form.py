@@ -36,6 +36,7 @@ def new_form(settings: Mapping[str, Any]) -> dict[str, Any]:
         new.setdefault("renderer", "templated" if settings["chat"] else "plain")
     if "search_cost" in settings:
         cost = search_cost(settings)
+        # Also where the cost is 0: lists are replaced as a whole, so an empty one takes a preset's wrapper away.
         new = merge({"research": {"wrappers": []}}, new)
         if cost:
             wrapper = {"name": COST_WRAPPER, "kwargs": {"cost": cost}}
@@ -66,5 +67,5 @@ def split_arguments(arguments: Sequence[str], prog: str) -> tuple[dict[str, Any]
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS)
     parser.add_argument("--chat", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
     known, rest = parser.parse_known_args(list(arguments))
-    # The command line writes a missing value as `null`, as TOML cannot.
+    # The command line writes a missing value as `null`; TOML has no such value.
     return {name: None if value == "null" else value for name, value in vars(known).items()}, rest

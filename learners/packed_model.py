@@ -38,6 +38,7 @@ def _packed_sdpa(
 
 
 AttentionInterface.register(ATTENTION, _packed_sdpa)
+# No mask is made, because the attention function splits the row by itself.
 AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
 
 
@@ -53,14 +54,15 @@ def token_logprobs(model: PreTrainedModel, batch: Batch, temperature: float = 1.
     """
     device = model.device
     lengths = batch.lengths.tolist()
+    # Positions begin at 0 in every trajectory, as they did when its tokens were sampled.
     positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
     ids = torch.tensor(batch.ids, device=device)
     targets = torch.from_numpy(batch.mask.nonzero()[0]).to(device)
     logits = model(
         input_ids=ids[None],
         position_ids=positions[None],
-        lengths=lengths,
+        lengths=lengths,  # transformers hands unknown arguments on to the attention function
         use_cache=False,
-        logits_to_keep=targets - 1,
+        logits_to_keep=targets - 1,  # the logits at a position are of the token after it
     ).logits[0]
     return -F.cross_entropy(logits.float() / temperature, ids[targets], reduction="none")

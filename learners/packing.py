@@ -100,7 +100,7 @@ def turn_numbers(trajectory: Trajectory) -> np.ndarray:
 
 
 def emptied(batch: Batch) -> Batch:
-    """The first trajectory of a batch with nothing to learn from: a rank that runs it stays in step with the others."""
+    """The first trajectory of a batch, with a mask that is False everywhere: nothing is learned from it."""
     size = int(batch.lengths[0])
     nothing = np.zeros(size, np.float32)
     return Batch(
@@ -110,8 +110,9 @@ def emptied(batch: Batch) -> Batch:
 
 
 def deal(batches: Sequence[Batch], ranks: int) -> list[list[Batch]]:
-    """The batches of each rank: as many for each, so the short shares are filled with empty ones."""
+    """The batches of each rank: the same number for each, so short shares are filled up with empty batches."""
     shares = [list(batches[rank::ranks]) for rank in range(ranks)]
+    # Passes through a sharded model are collective: a rank with fewer batches would leave the others waiting for ever.
     for share in shares:
         share += [emptied(batches[-1])] * (len(shares[0]) - len(share))
     return shares

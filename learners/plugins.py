@@ -20,7 +20,7 @@ def algorithm(name: str) -> type[Algorithm]:
     """The class of an algorithm, by its name in `ALGORITHMS` or as `module:Class`.
 
     Raises:
-        ValueError: it cannot be loaded, or is no algorithm, or asks for scores that no trainer computes.
+        ValueError: it cannot be loaded, or is not an algorithm, or asks for scores that no trainer computes.
     """
     what = "--algorithm"
     found: type[Algorithm] = names.check(ALGORITHMS, what, name, needs=_ALGORITHM, takes=("settings",))

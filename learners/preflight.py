@@ -18,7 +18,7 @@ from learners.environment import EnvironmentConfig, make
 
 
 def check(config: Config) -> None:
-    """What can be known to be impossible before a run starts.
+    """Check everything that can be known before a run starts.
 
     Raises:
         ValueError: a setting cannot work on this machine or with the others, or a plug-in does not fit.
@@ -36,6 +36,7 @@ def check_environment(environment: EnvironmentConfig, *kwargs: Mapping[str, Any]
     if not environment.id:
         raise ValueError("--env research: this preset names no environment of its own; give a gymnasium id")
     plugins.metrics(environment.metrics)
+    # Each one is really made: only the environment itself knows which arguments work.
     for each in kwargs:
         make(environment.id, each, environment.wrappers).close()
 
@@ -45,10 +46,11 @@ def check_machine(config: Config, trainers: int) -> None:
     plugins.engine(config.engine.kind)
     plugins.renderer(config.renderer)
     _check_policy(config)
+    # `find_spec` does not import: vLLM alone would take many seconds.
     if config.engine.kind == "vllm" and find_spec("vllm") is None:
         raise ValueError(
             "--engine.kind vllm: vLLM is not installed; pip install 'research-gym[cpu]' (or [gpu]), "
-            "or take --engine.kind transformers"
+            "or use --engine.kind transformers"
         )
     _check_gpus(config, trainers)
     if config.cluster == "local":
@@ -56,12 +58,12 @@ def check_machine(config: Config, trainers: int) -> None:
             if count > 1:
                 raise ValueError(
                     f"--cluster local holds one {section}, and --{section}.count is {count}; "
-                    f"take --{section}.count 1 or --cluster ray"
+                    f"use --{section}.count 1 or --cluster ray"
                 )
         return
     if find_spec("ray") is None:
         raise ValueError(
-            "--cluster ray: Ray is not installed; pip install 'research-gym[learn]', or take --cluster local"
+            "--cluster ray: Ray is not installed; pip install 'research-gym[learn]', or use --cluster local"
         )
     _check_cluster(os.environ.get("RAY_ADDRESS", ""))
 
@@ -73,7 +75,7 @@ def _check_policy(config: Config) -> None:
                 f"--tiny.hidden {config.tiny.hidden}: give a multiple of 32 for each of the {config.tiny.heads} heads"
             )
         if config.renderer == "templated":
-            raise ValueError("--renderer templated: the tiny policy has no chat template; take --renderer plain")
+            raise ValueError("--renderer templated: the tiny policy has no chat template; use --renderer plain")
         return
     from transformers import AutoConfig, AutoTokenizer
 
@@ -99,7 +101,7 @@ def _check_gpus(config: Config, trainers: int) -> None:
     if torch.cuda.device_count() < gpus:
         raise ValueError(
             f"this configuration needs {gpus} GPUs ({engine_gpus} for engines), and this machine has "
-            f"{torch.cuda.device_count()}; lower --engine.count and --trainer.count, take --preset tiny-cpu, "
+            f"{torch.cuda.device_count()}; lower --engine.count and --trainer.count, use --preset tiny-cpu, "
             "or set RAY_ADDRESS to a cluster that has them"
         )
 
@@ -142,10 +144,11 @@ def choose_folder(config: Config) -> Path:
         raise ValueError("--resume: say which run with --name NAME")
     if config.name:
         folder = config.runs / config.name
+        # A kill while a checkpoint was replaced leaves only the old one; see `checkpoint.replace_folder`.
         begun = (folder / "checkpoint").exists() or (folder / "checkpoint.old").exists()
         if begun and not config.resume:
             raise ValueError(
-                f"--name {config.name}: {folder} holds a run; add --resume to continue it, or take another name"
+                f"--name {config.name}: {folder} holds a run; add --resume to continue it, or choose another name"
             )
         return folder
     number, preset = 1, Path(config.preset).name.removesuffix(".toml")

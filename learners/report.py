@@ -1,4 +1,4 @@
-"""What a run leaves behind and says on the way: metrics, curve, episodes, transcripts, summary."""
+"""What a run writes and prints: metrics, curve, episodes, transcripts, summary."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class Reporter:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Record one step's metrics: TensorBoard and `metrics.jsonl`."""
         if self._board is None:
+            # A resumed run makes some steps again: TensorBoard hides what it had from this step on.
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
@@ -70,12 +71,12 @@ class Reporter:
         return [json.loads(line) for line in self._history.read_text().splitlines() if line.endswith("}")]
 
     def forget_from(self, step: int) -> None:
-        """Take the record of `step` and of all later ones off the disk: a resumed run plays them again."""
+        """Remove the records of `step` and of all later steps from disk: a resumed run makes these steps again."""
         rows = [row for row in self.history() if row["step"] < step]
         self._history.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def restart(self) -> None:
-        """Forget what a run that never reached its first checkpoint left here."""
+        """Remove the files of a run that ended before its first checkpoint."""
         for name in ("metrics.jsonl", "episodes.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -106,6 +107,7 @@ class Reporter:
 
     def curve(self) -> None:
         """Draw `curve.png`: EM, searches per episode and format validity over steps, by hop count."""
+        # Imported here, because it is slow and needed once. Agg draws without a display.
         import matplotlib
 
         matplotlib.use("Agg")

@@ -49,7 +49,7 @@ class Rollout:
     retried: int
     """Episodes begun again because their environment failed."""
     dropped: int
-    """Episodes given up."""
+    """Episodes that failed at every try."""
 
 
 class Worker:
@@ -67,7 +67,7 @@ class Worker:
 
         Args:
             engine: Samples the turns.
-            renderer: Of the engine's policy.
+            renderer: Made with the tokenizer of the engine's policy.
             make_env: Called whenever more environments with these keyword arguments play than there are already.
             limits: Of every episode.
             concurrency: Episodes that play at once; more wait.
@@ -77,7 +77,7 @@ class Worker:
         self._max_retries = max_retries
         self._idle: dict[str, list[gym.Env[str, str]]] = defaultdict(list)
         self._threads = ThreadPoolExecutor(min(concurrency, _MAX_THREADS), thread_name_prefix="environment")
-        # More threads than cores that compute would only take the interpreter from each other and from the engine.
+        # More threads that compute would only take the interpreter from each other and from the engine.
         self._computing = threading.Semaphore(2)
         self._room = asyncio.Semaphore(concurrency)
 
@@ -98,7 +98,7 @@ class Worker:
 
         async def episode(play: Play) -> Trajectory | None:
             for tried in range(1 + self._max_retries):
-                # What failed needs time. The pause is taken outside, because others need the room meanwhile.
+                # A service that failed needs time. The pause is outside the semaphore, so that others play meanwhile.
                 await asyncio.sleep(tried * _PAUSE)
                 async with self._room:
                     env = None
@@ -140,6 +140,7 @@ class Worker:
         transcript = Transcript(ids)
         text = [("prompt", prompt)]
         status = Status.LENGTH
+        # The loop is bounded for a policy that writes empty turns, which use up no tokens.
         for turn in range(limits.length):
             budget = min(limits.turn, limits.length - len(transcript))
             if budget <= 0:
@@ -153,7 +154,7 @@ class Worker:
             if terminated or truncated:
                 status = Status.TERMINATED if terminated else Status.TRUNCATED
                 break
-            # Without room for another turn nobody would read the observation, so it is left out.
+            # Without room for another turn the policy could not read the observation, so it is left out.
             if len(transcript) + len(ids) >= limits.length:
                 break
             transcript.observe(ids)
@@ -190,6 +191,6 @@ def _kept(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _abandon(env: gym.Env[str, str]) -> None:
-    """Close an environment; one that has failed may well fail at that too."""
+    """Close an environment. One that has failed may fail to close, too."""
     with suppress(Exception):
         env.close()

@@ -39,11 +39,11 @@ class Run:
         self.results: dict[str, Any] = {}
 
     def resume(self) -> None:
-        """Take up the state of the run's checkpoint, and forget what was recorded after it."""
+        """Load the state of the run's checkpoint, and remove what was recorded after it."""
         place, state = checkpoint.read_state(self.folder)
         self.cluster.load(place)
         self.done, self.stages_done = int(state["step"]), state.get("stages_done", 0)
-        # Checkpoints of older versions do not tell; there, every step asked as many questions as it trained on.
+        # Checkpoints of older versions do not say; there, every step asked as many questions as it trained on.
         self.questions = state.get("questions", self.done * self.config.prompts)
         # A run that goes on past its old end is evaluated again there.
         finished = self.done >= self.config.steps
@@ -77,7 +77,7 @@ class Run:
         self.save()
 
     def step(self, step: int) -> None:
-        """One step; it is interrupted while it plays, or not at all."""
+        """One step. Ctrl-C interrupts it while it plays, and waits while it learns."""
         first = seeds.first_question(self.config.seed) + self.questions
         played = roll_out(self.config, self.algorithm, self.cluster, self.measure, self.training_kwargs(), step, first)
         with uninterrupted():
@@ -111,7 +111,7 @@ class Run:
 
 
 def train(config: Config, folder: Path) -> None:
-    """One run, whole."""
+    """One whole run: warm start, evaluation, training, evaluation, report."""
     report = Reporter(folder)
     environment = config.environment()
     summary: dict[str, Any] = {
@@ -126,13 +126,15 @@ def train(config: Config, folder: Path) -> None:
     with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):
         cluster = open_cluster(config, model)
     with cluster:
-        # A scheduler that wants its machine back says SIGTERM, and means Ctrl-C. Ray has set a handler of its own.
+        # A scheduler that wants its machine back sends SIGTERM, which is treated as Ctrl-C. It is set here, because Ray
+        # sets a handler of its own when it starts.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         run = Run(config, folder, cluster, report)
         if config.resume:
             run.resume()
         else:
             report.restart()
+        # The engines have started with the first policy's weights; those of a resumed run are others.
         cluster.publish(run.done)
         run.evaluate("before", environment.eval_kwargs)
         run.train()
@@ -142,6 +144,7 @@ def train(config: Config, folder: Path) -> None:
     summary |= run.results
     summary["seconds"] = report.seconds | {"total": round(sum(report.seconds.values()), 1)}
     history = report.history()
+    # From the file and not from memory, because a resumed run has made only some of the steps itself.
     summary["episodes"] = {name: sum(row[f"episodes/{name}"] for row in history) for name in ("retried", "dropped")}
     summary["versions"] = versions()
     report.summary(summary)
@@ -204,7 +207,7 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
 
     Args:
         arguments: Without the program's name; None takes those of the process.
-        algorithm: What is trained with where neither a preset nor the command line says.
+        algorithm: The algorithm where neither a preset nor the command line names one.
 
     Returns:
         Exit status: 0; 2 for a setting that cannot work; 1 where the environment failed; 130 after Ctrl-C.
@@ -213,7 +216,7 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
         config = load_config(sys.argv[1:] if arguments is None else arguments, algorithm)
         folder = choose_folder(config)
         if config.resume:
-            checkpoint.read_state(folder)
+            checkpoint.read_state(folder)  # an unreadable checkpoint is reported before anything starts
         if config.dry_run:
             say(config.model_dump_json(indent=2))
             say(placement(config))

@@ -46,7 +46,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
-    except ValueError as error:  # also of bytes that are not UTF-8
+    except ValueError as error:  # the base of TOMLDecodeError and UnicodeDecodeError
         raise ValueError(f"{path} is not TOML: {error}") from error
 
 

@@ -43,7 +43,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
-        # By name, because this may be another process than the loop's, which imports the algorithm's module itself.
+        # Loaded by name, because this may be another process than the loop's: it imports the algorithm's module itself.
         self._algorithm: Algorithm = names.load(ALGORITHMS, "--algorithm", config.algorithm)(config.objective)
         self._terms = self._algorithm.terms()
         self.tokenizer = AutoTokenizer.from_pretrained(model)
@@ -68,7 +68,7 @@ class Trainer:
 
     def _logprobs(self, model: Any, batch: Batch) -> Tensor:
         settings = self.config.trainer
-        alone = settings.count == 1 and settings.dtype != "float32"  # sharded models cast by themselves
+        alone = settings.count == 1 and settings.dtype != "float32"  # a sharded model casts by itself
         with torch.autocast(settings.device, getattr(torch, settings.dtype), enabled=alone):
             return token_logprobs(model, batch, self.config.temperature)
 
@@ -195,4 +195,5 @@ class Trainer:
 
 
 def _local(value: Any) -> Tensor:
+    # The norm of a sharded model is a DTensor, of which every rank holds a part.
     return value.full_tensor() if hasattr(value, "full_tensor") else value

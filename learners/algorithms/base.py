@@ -2,7 +2,7 @@
 
 In one step the loop asks an algorithm, in this order: `keep` for each group as it is played; `share` for each update;
 `probes`, whose likelihoods the trainer computes with whatever else is in `needs`; `credit` for the whole step; and, in
-the trainer's process, `loss` and `terms` for each batch. Nothing is computed that nobody asked for.
+the trainer's process, `loss` and `terms` for each batch. Only what was asked for is computed.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Term:
 
     def coefficient(self, progress: float) -> float:
         """The coefficient when a share `progress` of the run, from 0 to 1, is over."""
+        # No geometric path begins at 0, so a first coefficient of 0 stays 0.
         if self.last is None or not self.first:
             return self.first
         return self.first * (self.last / self.first) ** progress
@@ -90,6 +91,7 @@ class Algorithm:
         update weighs the same, and together they weigh 1: the objective is their mean.
         """
         trajectories = [trajectory for group in groups for trajectory in group]
+        # All sampled tokens count, also those whose advantage is 0: the objective is a mean over the whole update.
         tokens = sum(int(t.mask.sum()) for t in trajectories)
         return [t.mask.astype(np.float32) / np.float32(max(1, tokens)) for t in trajectories]
 

@@ -19,8 +19,8 @@ class GRPOSettings(Objective):
     clip: float = Field(0.2, gt=0)
     """Bound of the probability ratio."""
     flat_episodes: int | None = Field(None, ge=1)
-    """Episodes trained on of a group whose rewards are all the same: they teach by the KL term alone, and their share
-    stands for the others', so the objective's mean stays what it is. None takes all."""
+    """How many episodes are trained on, of a group whose rewards are all the same: only the KL term teaches there. They
+    get the weight of the whole group, so the objective's mean is unchanged. None takes all."""
 
 
 class GRPO(Algorithm):
@@ -36,7 +36,7 @@ class GRPO(Algorithm):
         ]
 
     def share(self, groups: Sequence[Group]) -> list[np.ndarray]:
-        """A group without an advantage is left with the KL term, and a few of its episodes can stand for all."""
+        """In a group without an advantage only the KL term is left, so a few of its episodes can represent all."""
         shares = super().share(groups)
         at = 0
         for group in groups:
@@ -66,6 +66,7 @@ def group_advantages(rewards: Sequence[float]) -> np.ndarray:
         the code of ReSearch.
     """
     r = np.asarray(rewards, np.float32)
+    # Not `std() == 0`: rounding can leave a little above 0, and a group of which one episode is left has none at all.
     if r.max() == r.min():
         return np.zeros_like(r)
     return (r - r.mean()) / (r.std(ddof=1) + np.float32(1e-6))

@@ -24,6 +24,7 @@ def clipped_loss(
         `(loss [N], clipped [N] bool)`; clipped marks tokens whose gradient the bound has cut off.
     """
     ratio = (logprobs - behaviour).exp()
+    # The smaller of the two is taken: the bound may only take away a gain, and must never hide a loss.
     free, bounded = ratio * advantages, ratio.clamp(1 - below, 1 + above) * advantages
     return -free.minimum(bounded), bounded < free
 

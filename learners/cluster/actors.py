@@ -44,14 +44,14 @@ class RolloutActor:
         def make_env(kwargs: dict[str, Any]) -> gym.Env[str, str]:
             return make(environment.id, kwargs, environment.wrappers)
 
-        # The renderer first: if it does not fit, no engine has been started that would have to be stopped.
+        # The renderer is made first: if it does not fit, there is no engine yet that would have to be stopped.
         renderer = names.load(RENDERERS, "--renderer", config.renderer)(AutoTokenizer.from_pretrained(self._model))
         engine = names.load(ENGINES, "--engine.kind", config.engine.kind)(
             config.engine, self._model, seed=seeds.engine(config.seed, self._number)
         )
         self._worker = Worker(
             engine, renderer, make_env, Limits(config.engine.max_length, config.max_turn_tokens),
-            # Twice as many as the engine takes at once: while an episode searches, another has its place.
+            # Twice as many as the engine takes at once: while one episode searches, another generates.
             concurrency=config.engine.max_sequences * 2, max_retries=config.max_retries,
         )  # fmt: skip
 
@@ -93,7 +93,7 @@ class TrainerActor:
             torch.distributed.init_process_group(
                 backend, init_method=rendezvous, rank=self._rank, world_size=config.trainer.count
             )
-        # It imports torch and transformers, which the process of the loop does without.
+        # Imported here, because it imports torch and transformers, which the process of the loop does not need.
         from learners.trainer import Trainer
 
         self._trainer = Trainer(config, self._model, self._rank)

@@ -29,7 +29,7 @@ class RayCluster:
         self._workers: list[Any] = []
         self._trainers: list[Any] = []
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray would hide every GPU from actors that ask for none, and warn that it will stop doing so.
+        # By default Ray hides every GPU from actors that ask for none, and warns that this will change.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(
             address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, logging_level=logging.ERROR,
@@ -119,7 +119,7 @@ class _RayTrainerActor(TrainerActor):
 
 
 def get(calls: list[Any]) -> list[Any]:
-    """`ray.get`; an environment's fault comes as itself, where Ray would raise the worker's traceback."""
+    """`ray.get`, but an environment's fault is raised as itself and not wrapped in the worker's traceback."""
     try:
         return ray.get(calls)
     except RayTaskError as error:

@@ -25,8 +25,8 @@ _PATIENCE = 10.0
 
 
 class LocalCluster:
-    """See `Cluster`. The engine and the episodes live on an event loop on a thread of its own, the trainer on the
-    caller's thread; what they raise arrives as itself, with its traceback."""
+    """See `Cluster`. The engine and the episodes run on an event loop on a thread of its own, the trainer on the
+    caller's thread. Their exceptions reach the caller unchanged, with their traceback."""
 
     def __init__(self, config: Config, model: str, trainers: bool = True) -> None:
         """Start the engine and load the policy.
@@ -37,9 +37,9 @@ class LocalCluster:
         if config.engine.count > 1 or config.trainer.count > 1:
             raise ValueError(
                 f"--cluster local has one engine and one trainer, not {config.engine.count} and "
-                f"{config.trainer.count}; leave --engine.count and --trainer.count at 1, or take --cluster ray"
+                f"{config.trainer.count}; leave --engine.count and --trainer.count at 1, or use --cluster ray"
             )
-        # They work as far as torch and transformers are not imported yet, and in an engine's own processes.
+        # These take effect where torch and transformers are not imported yet, and in an engine's own processes.
         for name, value in placement.environment(max(config.engine.threads, config.trainer.threads)).items():
             os.environ.setdefault(name, value)
         _hide_progress_bars()
@@ -104,7 +104,7 @@ class LocalCluster:
     async def _stop(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._rollout.close(), _PATIENCE)
-            # Threads of `asyncio.to_thread`, for which this waits: so only where the engine has not been given up.
+            # This waits for the threads of `asyncio.to_thread`, so it is left out where the engine does not stop.
             await asyncio.get_running_loop().shutdown_default_executor()
         # Episodes that Ctrl-C has cancelled may still be on their way out; a closed loop would warn of each.
         left = asyncio.all_tasks() - {asyncio.current_task()}

@@ -45,7 +45,7 @@ def score(
     members, batches = pack_to_score(trajectories, max_tokens)
     parts = run(deal(batches, ranks))
     for number, (some, batch) in enumerate(zip(members, batches, strict=True)):
-        # `deal` gives the batches out in turn, and fills up with empty ones, which are passed over here.
+        # `deal` gives out the batches in turn, and adds empty ones at the end, which are not read here.
         columns = parts[number % ranks][number // ranks]
         for name in wanted:
             for at, values in unpack(some, batch, columns[name]):
@@ -56,7 +56,7 @@ def score(
 def merge_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The metrics of a step from those of the ranks, `[R]`: each rank has its part of the sum.
 
-    `gradient_norm` is no part of a sum: every rank has that of the whole update.
+    `gradient_norm` is not a part of a sum: every rank has the norm of the whole update.
     """
     summed = {name: sum(part[name] for part in parts) for name in parts[0]}
     return summed | {"gradient_norm": parts[0]["gradient_norm"]}

@@ -70,6 +70,7 @@ class TransformersEngine:
         self._version = 0
         self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = False
+        # Taken for each token and for each load, so that no forward pass sees weights of which only some are new.
         self._weights = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="transformers-engine", daemon=True)
         self._thread.start()
@@ -91,7 +92,7 @@ class TransformersEngine:
 
     async def close(self) -> None:
         self._closing = True
-        self._waiting.put(None)
+        self._waiting.put(None)  # the thread may be waiting for a request
         await asyncio.to_thread(self._thread.join)
 
     def _load(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -116,6 +117,7 @@ class TransformersEngine:
                     for group in self._groups(running[len(rows.requests) if rows else 0 :]):
                         rows = _join(rows, self._prefill(group))
                     rows = self._decode(rows) if rows else None
+            # Every running request fails: their rows share one cache, which cannot be trusted any more.
             except Exception as error:
                 for request in running:
                     if not request.future.done():
@@ -188,6 +190,7 @@ class TransformersEngine:
         self, requests: list[_Request], ids: Tensor, mask: Tensor, cache: list[tuple[Tensor, Tensor]]
     ) -> _Rows:
         mask = mask.to(self._config.device)
+        # Positions count real tokens alone: padding on the left must not shift a row.
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         past = DynamicCache(ddp_cache_data=cache) if cache else DynamicCache()
         logits = self._model(
@@ -211,6 +214,7 @@ def _sample(rows: _Rows) -> tuple[list[int], list[float]]:
     # As in vLLM, the log-probability of a greedy token is the one under temperature 1.
     scale = torch.tensor([t or 1.0 for t in temperatures], device=rows.logits.device)
     logprobs = F.log_softmax(rows.logits.float() / scale[:, None], -1)
+    # Drawn below the last sum, in double precision: rounding keeps the sum of a large vocabulary from being 1.
     cumulative = logprobs.double().exp().cumsum(-1)
     draws = torch.tensor([[r.random.random()] for r in rows.requests], dtype=torch.float64, device=scale.device)
     drawn = torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True)[:, 0]

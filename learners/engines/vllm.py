@@ -45,6 +45,7 @@ class VllmEngine:
                 dtype=config.dtype,
                 max_model_len=config.max_length,
                 max_num_seqs=config.max_sequences,
+                # Without chunked prefill, one pass must hold the longest prompt.
                 max_num_batched_tokens=max(config.max_length, config.max_batch_tokens),
                 enable_prefix_caching=True,
                 block_size=32 if config.device == "cpu" else None,
@@ -55,6 +56,7 @@ class VllmEngine:
                 # vLLM's CPU sampler cannot combine prompts in pieces with seeds of single requests.
                 distributed_executor_backend="uni" if config.device == "cpu" else None,
                 enable_chunked_prefill=config.device != "cpu",
+                # After temperature: the loss needs the distribution that the tokens were sampled from.
                 logprobs_mode="processed_logprobs",
                 weight_transfer_config=WeightTransferConfig(backend=BACKEND),
                 disable_log_stats=True,
@@ -77,7 +79,7 @@ class VllmEngine:
         params = SamplingParams(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
-            logprobs=0,
+            logprobs=0,  # of the sampled token, and of no others
             seed=sampling.seed,
             stop=None if single else list(sampling.stop),
             stop_token_ids=[one[0] for one in encoded] if single else None,
@@ -101,6 +103,7 @@ class VllmEngine:
         if not self._linked:
             await self._llm.init_weight_transfer_engine(WeightTransferInitRequest({"segment": self._segment.name}))
             self._linked = True
+        # The cache is cleared, because its prefixes were computed with the old weights.
         await self._llm.pause_generation(mode="wait", clear_cache=True)
         await self._llm.start_weight_update()
         await self._llm.update_weights(WeightTransferUpdateRequest({"layout": layout}))
@@ -110,7 +113,7 @@ class VllmEngine:
 
     async def close(self) -> None:
         self._llm.shutdown()
-        del self._llm  # or its destructor would run at the interpreter's end, and fail
+        del self._llm  # otherwise its destructor would run when the interpreter ends, and fail
         if self._segment is not None:
             self._segment.close()
             self._segment.unlink()

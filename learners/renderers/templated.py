@@ -1,7 +1,7 @@
 """The prompt goes through the chat template, then raw continuation.
 
-The instruct models of ReSearch and Search-R1 are trained so: the whole episode is one turn of the assistant, and what
-a search finds is appended inside it.
+The instruct models of ReSearch and Search-R1 are trained this way: the whole episode is one turn of the assistant, and
+the result of a search is appended inside it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def make_tokenizer(texts: Iterable[str], tags: Iterable[str], vocabulary: int) -
     tokenizer = Qwen2Tokenizer(vocab={"<|endoftext|>": 0}, merges=[]).train_new_from_iterator(
         texts, vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    # A tag takes the space before it along, or every turn would carry four tokens of nothing.
+    # A tag includes the space before it; otherwise every turn would have four tokens of white space.
     tokenizer.add_tokens([AddedToken(tag, lstrip=True, normalized=False) for tag in tags])
     return tokenizer
 

@@ -1,4 +1,4 @@
-"""The tiny policy's warm start: it imitates a random agent, and so learns the format and to copy names, no more.
+"""The tiny policy's warm start: it imitates a random agent, and so learns the format and how to copy names, no more.
 
 The random agent is gymnasium's own: `env.action_space.sample()`.
 """
@@ -52,6 +52,7 @@ def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
         return folder
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     _warm_up(config, partial, say)
+    # Another process may have made the same policy meanwhile.
     if not folder.exists():
         replace_folder(partial, folder)
     return folder

@@ -40,7 +40,7 @@ def describe(weights: Mapping[str, np.ndarray]) -> tuple[Layout, int]:
 
 def fill(segment: SharedMemory, weights: Mapping[str, np.ndarray], layout: Layout) -> None:
     """Copy the weights into the segment."""
-    assert segment.buf is not None  # as it is only once the segment is closed
+    assert segment.buf is not None  # it is None only after the segment is closed
     for name, view in views(segment.buf, layout):
         np.copyto(view, weights[name])
 
@@ -107,7 +107,7 @@ def _make_engine() -> type:
             initialize_layerwise_reload(self.model)
 
         def update_weights(self, update_info: dict[str, Any]) -> None:
-            # The base class would wait for an accelerator, which a CPU has not.
+            # The base class would wait for an accelerator, which this machine may not have.
             self.receive_weights(self.parse_update_info(update_info))
 
         def receive_weights(self, update_info: UpdateInfo) -> None:

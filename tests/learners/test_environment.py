@@ -99,7 +99,7 @@ def test_a_wrapper_is_a_name_or_a_table() -> None:
         (wrapper("Scaled", buy=2), ["Scaled cannot be called with (env, buy=)", "buy"]),
         (wrapper("Scaled", by=-1), ["Scaled", "ValueError: by = -1: give a positive number"]),
         (wrapper("ENV"), ["str, which cannot be called"]),
-        (wrapper("nothing"), ["makes int, which is no environment"]),
+        (wrapper("nothing"), ["makes int, which is not an environment"]),
         (wrapper("Numbers"), ["not one of texts", "Discrete"]),
     ],
 )
