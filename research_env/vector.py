@@ -50,7 +50,7 @@ class BatchedVectorEnv(SyncVectorEnv):
                         "one BatchedVectorEnv must search the same corpus with the same tools"
                     )
 
-    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:  # type: ignore[override]
         """See `gymnasium.vector.SyncVectorEnv.step`.
 
         Raises:
