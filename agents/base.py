@@ -21,9 +21,9 @@ class Agent(Protocol):
         """One turn.
 
         Args:
-            observation: What the environment said last and nothing older: the prompt, a search result, or one
+            observation: The newest text of the environment and nothing older: the prompt, a search result, or one
                 corrective line.
-            info: What it reported beside it. Golden answers are in there only when the episode has ended.
+            info: The environment's `info` with it. Golden answers are in it only when the episode has ended.
         """
         ...
 
@@ -47,7 +47,7 @@ def play_episode(
         env: The environment the agent was made with.
         agent: Reset here with the same seed.
         seed: Of the environment and of the agent; None goes on to the next question.
-        question_id: Plays a certain question.
+        question_id: The question to play, whatever the seed.
 
     Returns:
         The last `info`, with the episode's `reward` and whether it was `truncated` added.
@@ -60,5 +60,6 @@ def play_episode(
     agent.reset(seed)
     while True:
         observation, reward, terminated, truncated, info = env.step(agent.act(observation, info))
+        # The environment's own reward comes at the end; rewards that a wrapper gives to earlier turns are not added.
         if terminated or truncated:
             return {**info, "reward": float(reward), "truncated": truncated}

@@ -1,4 +1,4 @@
-"""The oracle: a script that knows the question's decomposition. The ceiling of any table, and a test of its plumbing.
+"""The oracle: a script that knows the question's decomposition. It is the best row of any table, and tests the harness.
 
 Its exact match is 1.0 by construction. What it measures is retrieval: `info["evidence"]` tells for which hops a search
 with the perfect query brings the gold passage.
@@ -17,11 +17,11 @@ from research_env.errors import ConfigurationError
 class OracleAgent:
     """Searches for each hop in order, in the data set's own words, then answers with the first golden answer.
 
-    The gold comes from the data set, since `info` has it only when the episode has ended. Where the environment's
-    limits leave too little room for all hops, the last ones are not searched.
+    The gold answers come from the data set, since `info` has them only when the episode has ended. Where the
+    environment's limits leave too little room for all hops, the last ones are not searched.
 
     Raises:
-        ConfigurationError: the environment is not one of this project's, and so hides its gold from us.
+        ConfigurationError: the environment is not one of this project's, so its gold answers cannot be read.
     """
 
     def __init__(self, env: gym.Env[str, str]) -> None:
@@ -35,7 +35,9 @@ class OracleAgent:
     def act(self, observation: str, info: dict[str, Any]) -> str:
         """See `Agent.act`."""
         question = self._env.find_question(info["question_id"])
+        # Some data sets have no decompositions: then the question itself is the one query.
         queries = [hop.question for hop in question.decomposition] or [question.text]
+        # The last turn must answer, so it cannot search.
         room = min(self._env.settings.max_searches, self._env.settings.max_turns - 1)
         done = info["searches"]
         if done < min(len(queries), room):

@@ -1,4 +1,4 @@
-"""The random agent: well-formed turns that search for, or answer with, names it has read. The floor of any table."""
+"""The random agent: well-formed turns that search for names it has read, or answer with one. The worst row."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import gymnasium as gym
 
 
 class RandomAgent:
-    """Takes whatever the action space gives. Needs no model, and no environment of ours either."""
+    """Plays what the action space samples. It needs no model, and works on any environment."""
 
     def __init__(self, env: gym.Env[str, str]) -> None:
         self._space = env.action_space
 
     def reset(self, seed: int | None = None) -> None:
         """See `Agent.reset`. Without a seed the stream of turns goes on."""
+        # The space draws the turns, so its generator is the only one to seed.
         if seed is not None:
             self._space.seed(seed)
 

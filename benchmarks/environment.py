@@ -1,7 +1,7 @@
 """What a step of the environment costs besides retrieval.
 
-Plays episodes with the oracle through `gym.make`, times every `step`, and takes off the time spent inside the search
-tool. What is left is ours: parsing the turn, neutralising and joining the passages, keeping evidence,
+Plays episodes with the oracle through `gym.make`, times every `step`, and subtracts the time spent inside the search
+tool. The rest is the environment's own: parsing the turn, neutralising and joining the passages, keeping evidence,
 scoring. The bar is a median of 50 µs over all steps. The clock of the measurement itself, about 0.3 µs, is counted too.
 
     python -m benchmarks.environment --episodes 2000
@@ -48,17 +48,19 @@ class Timed(Tool):
 
 
 def measure(env_id: str, episodes: int, **settings: Any) -> dict[str, np.ndarray]:
-    """Kind of action -> `[steps]` microseconds besides retrieval; `"retrieval"` -> what was taken off; `"whole"`."""
+    """Kind of action -> `[steps]` microseconds besides retrieval; `"retrieval"` -> what was subtracted; `"whole"`."""
     env = gym.make(env_id, disable_env_checker=True, **settings)
     inner = env.unwrapped
     assert isinstance(inner, ReSearchEnv)
     agent = OracleAgent(env)
+    # The tool is replaced inside: from outside the environment nobody can tell its time from that of the step.
     timed = inner.tools["search"] = Timed(inner.tools["search"])
     found: dict[str, list[float]] = {"search": [], "answer": [], "retrieval": [], "whole": []}
     for seed in range(episodes):
         observation, info = env.reset(seed=seed)
         ended = False
         while not ended:
+            # The agent is asked before the clock starts: its time is not the environment's.
             turn = agent.act(observation, info)
             before = timed.spent
             start = perf_counter_ns()
@@ -88,6 +90,7 @@ def main() -> int:
         except DataMissing as error:
             Console(stderr=True).print(f"{env_id} left out: {error}", soft_wrap=True)
             continue
+        # All steps together, because an answer costs more than a search and an episode has one.
         ours = np.concatenate([times["search"], times["answer"]])
         medians[env_id] = float(np.median(ours))
         rows = {

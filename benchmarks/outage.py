@@ -1,9 +1,9 @@
-"""A training run whose Elasticsearch goes away in the middle, and comes back.
+"""A training run during which Elasticsearch fails and comes back.
 
-Trains on `ReSearch-Synthetic-v0`, whose corpus is put into the cluster first. When training has come to given steps, a
-command of yours breaks the server; some seconds later another mends it. Every search of every episode is written
-down with what the policy was shown. Afterwards each is asked again of the server, which answers now, and compared:
-whatever was not exactly what the corpus answers (a failure's text, an empty result, half of one) is counted.
+Trains on `ReSearch-Synthetic-v0`, whose corpus is put into the cluster first. After given steps of training, a
+command of yours breaks the server; some seconds later another one fixes it. Every search of every episode is written
+down with what the policy was shown. Afterwards each query is asked again, of the server that works, and the two are
+compared: every difference (the text of a failure, an empty or a partial result) is counted.
 
     python -m benchmarks.outage --elasticsearch HOST:PORT --break COMMAND --mend COMMAND [--at STEP …]
         [--seconds 10] [--deadline 5] [-- options of learners.grpo]
@@ -33,7 +33,7 @@ from research_env.types import Call, Passage, Result
 
 
 class Watched(gym.Wrapper[str, str, str, str]):
-    """Writes each search and what came of it to a file of this process."""
+    """Writes each search and what the policy was shown to a file of this process."""
 
     def __init__(self, env: gym.Env[str, str], folder: str) -> None:
         super().__init__(env)
@@ -43,6 +43,7 @@ class Watched(gym.Wrapper[str, str, str, str]):
         found = super().step(action)
         env: Any = self.unwrapped
         action_taken = env.protocol.parse(action).action
+        # The text is empty where a budget ended the episode: then the search was not run.
         if isinstance(action_taken, Calls) and found[0]:
             with self._file.open("a", encoding="utf-8") as file:  # one short write a line: threads do not mix them
                 query = action_taken.calls[0].arguments["query"]
@@ -57,6 +58,7 @@ def watched(seen: str, **kwargs: Any) -> gym.Env[str, str]:
     return env if kwargs.get("corpus") == "none" else Watched(env, seen)
 
 
+# At import, because the workers of the training know the environment only as `benchmarks.outage:Watched-v0`.
 gym.register("Watched-v0", entry_point="benchmarks.outage:watched")
 
 
@@ -67,10 +69,10 @@ def steps_done(run: Path) -> int:
 
 
 def compare(seen: Path, address: str) -> tuple[int, list[tuple[str, str]]]:
-    """Ask for everything again: number of searches, and `(query, shown)` of those that were shown anything else."""
+    """Ask every query again: number of searches, and `(query, shown)` of those that were shown anything else."""
     rows = [json.loads(line) for file in seen.glob("*.jsonl") for line in file.read_text("utf-8").splitlines()]
     shown = {(row["query"], row["shown"]) for row in rows}
-    (top_k,) = {row["top_k"] for row in rows}
+    (top_k,) = {row["top_k"] for row in rows}  # one value, or the comparison would need one for each search
     protocol: Any = gym.make("research_env:ReSearch-Synthetic-v0").unwrapped.protocol  # type: ignore[attr-defined]
     retriever = open_retriever(address)
     queries = sorted({query for query, _ in shown})
@@ -93,9 +95,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--elasticsearch", required=True, metavar="HOST:PORT")
     parser.add_argument("--break", dest="broken", required=True, metavar="COMMAND")
-    parser.add_argument("--mend", required=True, metavar="COMMAND")
+    parser.add_argument("--mend", required=True, metavar="COMMAND", help="fixes what --break has broken")
     parser.add_argument("--at", type=int, nargs="+", default=[20], metavar="STEP")
-    parser.add_argument("--seconds", type=float, default=10.0, help="until the mending begins; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of outage before --mend; default: %(default)s")
     parser.add_argument("--deadline", type=float, default=5.0, help="seconds of a search; default: %(default)s")
     parser.add_argument("--run", type=Path, default=Path("runs/outage"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument("training", nargs="*", metavar="OPTION", help="options of learners.grpo, after --")
@@ -113,7 +115,7 @@ def main() -> int:
         *options.training,
     ]  # fmt: skip
     training = subprocess.Popen(command)
-    outages = Table("after step", "broken for s", "step's end s after mending", title="outages")
+    outages = Table("after step", "broken for s", "step's end s after the fix", title="outages")
     for at in sorted(options.at):
         while training.poll() is None and steps_done(options.run) < at:
             time.sleep(0.2)
@@ -123,10 +125,11 @@ def main() -> int:
         subprocess.run(options.broken, shell=True, check=True)
         time.sleep(options.seconds)
         subprocess.run(options.mend, shell=True, check=True, stdout=subprocess.DEVNULL)
-        mended = time.monotonic()
+        fixed = time.monotonic()
+        # The step during the outage must still end: only then is the training known to go on.
         while training.poll() is None and steps_done(options.run) <= at:
             time.sleep(0.2)
-        outages.add_row(str(at), f"{mended - start:.0f}", f"{time.monotonic() - mended:.0f}")
+        outages.add_row(str(at), f"{fixed - start:.0f}", f"{time.monotonic() - fixed:.0f}")
     if training.wait():
         return training.returncode
     summary = json.loads((options.run / "summary.json").read_text("utf-8"))

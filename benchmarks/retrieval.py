@@ -74,9 +74,11 @@ def with_bm25s(passages: Sequence[Passage], folder: Path) -> Find | None:
     scorer.index(tokens, show_progress=False)
 
     def find(query: str) -> list[str]:
+        # A query must not add words to the vocabulary, which the index does not know.
         ids = tokenizer.tokenize([query], update_vocab=False, show_progress=False)
         if not ids[0]:
             return []
+        # bm25s fills up with passages of score 0 where fewer than `TOP_K` match.
         found, scores = scorer.retrieve(ids, k=TOP_K, show_progress=False)
         return [passages[i].id for i, score in zip(found[0], scores[0], strict=True) if score > 0]
 
@@ -108,6 +110,7 @@ def run(find: Find, queries: Sequence[str], threads: int) -> tuple[list[list[str
         found = find(query)
         return found, (perf_counter() - start) * 1000
 
+    # The first queries read the index from disk, and are not counted.
     for query in queries[:100]:
         find(query)
     start = perf_counter()
@@ -166,7 +169,7 @@ def main() -> int:
                 median, p99 = np.percentile(times, [50, 99])
                 rate = f"{len(queries) / wall:,.0f}"
                 speed.add_row(engine, f"{seconds:.1f}", str(threads), f"{median:.2f}", f"{p99:.2f}", rate)
-            reference = reference or found
+            reference = reference or found  # of the first engine, the embedded index
             for name, (count, *values) in recall(found, questions).items():
                 same = f"{overlap(found, reference):.3f}" if name == "all" else ""
                 quality.add_row(engine, name, f"{count:,.0f}", *(f"{value:.3f}" for value in values), same)

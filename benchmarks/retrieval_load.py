@@ -1,4 +1,4 @@
-"""What the gateway saves, and what Elasticsearch takes in and gives out.
+"""What the gateway saves, and how fast Elasticsearch indexes and answers.
 
 1. Bulk: passages/s of `index build` over 200,000 passages.
 2. 64 episodes in step: 64 threads ask one question each, together, again and again; every search on its own (an
@@ -70,6 +70,7 @@ def in_step(find: Find, queries: Sequence[str], rounds: int) -> float:
             find(queries[(turn * THREADS + number) % len(queries)])
 
     with ThreadPoolExecutor(THREADS) as threads:
+        # The first pass opens connections and is not counted.
         list(threads.map(episode, range(THREADS)))
         start = perf_counter()
         list(threads.map(episode, range(THREADS)))
@@ -90,6 +91,7 @@ def under_load(find: Find, asked: Sequence[str]) -> tuple[float, float]:
     """`(p50, p99)`, milliseconds."""
 
     def timed(number: int) -> float:
+        # The pause depends on the number alone, so that every backend is measured under the same load.
         sleep(random.Random(number).expovariate(1 / THINK))
         start = perf_counter()
         find(asked[number])
@@ -116,6 +118,7 @@ def main() -> int:
         with file.open("w", encoding="utf-8") as out:
             out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate(pool, 200_000))
         start = perf_counter()
+        # A new name each time: an index that is complete is not built again.
         build(
             f"elasticsearch://{options.elasticsearch}/benchmark-bulk-{int(start)}",
             open_file(file),
@@ -129,14 +132,14 @@ def main() -> int:
     step = Table("64 episodes in step", "queries/s", title="Elasticsearch: _msearch against single searches")
     single = open_elasticsearch(address, {})
     step.add_row("single searches", f"{in_step(lambda q: one(single, q), queries, 20):,.0f}")
-    gateway = open_retriever(address, cache=0)
+    gateway = open_retriever(address, cache=0)  # without a cache, so that the batches alone make the difference
     step.add_row("gateway", f"{in_step(lambda q: one(gateway, q), queries, 20):,.0f}")
     console.print(step)
 
     asked = grpo_load(queries, len(queries) // GROUP * 2)
     load = Table("backend", "through", "queries", "reach it", "p50 ms", "p99 ms", title="groups of 8, half repeats")
     for name, backend in {"elasticsearch": single, "embedded": open_embedded(str(pool), {})}.items():
-        one(backend, queries[0])
+        one(backend, queries[0])  # the first search of the embedded index reads the disk
         for shared in (False, True):
             counted = Counted(backend)
             way: Retriever = Gateway(counted, GatewayOptions()) if shared else counted

@@ -57,6 +57,7 @@ def generate(pool: Path, count: int) -> Iterator[dict[str, str]]:
     share = np.array(list(words.values()), float)
     cumulated = np.cumsum(share / share.sum())
     rng = np.random.default_rng(0)
+    # In blocks, because the words of millions of passages do not fit into memory at once.
     for start in range(0, count, 10_000):
         lengths = rng.integers(*WORDS, min(10_000, count - start))
         drawn = vocabulary[np.searchsorted(cumulated, rng.random(lengths.sum() + 3 * len(lengths)), "right")]
@@ -111,7 +112,7 @@ def load(way: Callable[[str], Find], address: str, questions: str) -> dict[str, 
         return (perf_counter() - before) * 1000
 
     with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(timed, queries[:200]))
+        list(threads.map(timed, queries[:200]))  # not counted: these open connections and read the disk
         start = perf_counter()
         times = list(threads.map(timed, queries))
         wall = perf_counter() - start
@@ -121,7 +122,7 @@ def load(way: Callable[[str], Find], address: str, questions: str) -> dict[str, 
 
 
 def in_a_fresh_process(way: Callable[[str], Find], address: str, questions: Path) -> dict[str, float]:
-    """`load` where nothing else has been."""
+    """`load` in a process that has done nothing else, so that its memory is that of the engine."""
     code = (
         "import json, sys; from benchmarks import retrieval_scale as scale; "
         "print(json.dumps(scale.load(getattr(scale, sys.argv[1]), *sys.argv[2:])))"
@@ -166,6 +167,7 @@ def measure(table: Table, count: int, scratch: Path, options: argparse.Namespace
     if options.elasticsearch:
         address = f"elasticsearch://{options.elasticsearch}/benchmark-{count}"
         indices = Elasticsearch(f"http://{options.elasticsearch}").indices
+        # The index of an earlier run would be complete, and `build` would only read the corpus to compare it.
         indices.delete(index=f"benchmark-{count}", ignore_unavailable=True)
         start = perf_counter()
         build(address, open_file(file), IndexSettings())

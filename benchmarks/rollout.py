@@ -2,10 +2,10 @@
 
     python -m benchmarks.rollout --model runs/NAME/checkpoint
 
-Side A plays episodes: environments search, turns are decoded and encoded, episodes wait for nobody. Side B has no
-environment: the same engine gets the same contexts, turn after turn of each episode in its order, and samples as many
-tokens for each as side A did. Both sides run in turns, so that a busy machine slows them alike, and each begins with
-an empty prefix cache, as a rollout in training does. The bar is 0.80.
+Side A plays episodes: environments search, turns are decoded and encoded, and no episode waits for another. Side B has
+no environment: the same engine gets the same contexts, turn after turn of each episode in its order, and samples as
+many tokens for each as side A did. The sides alternate, so that a busy machine slows both, and each begins with an
+empty prefix cache, as a rollout in training does. The bar is 0.80.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ async def replay(engine: Engine, trajectories: Sequence[Trajectory], config: Con
         sampled = 0
         async with room:
             for turn, (context, tokens) in enumerate(turns(trajectory)):
+                # The sampling seed that this turn had on side A; no stop strings, so that it has as many tokens.
                 seed = number * 10**6 + at * 1_000 + turn
                 sampled += len((await engine.generate(context, Sampling(config.temperature, tokens, (), seed))).ids)
         return sampled
