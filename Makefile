@@ -1,5 +1,5 @@
 # Each target makes .venv first when it is missing or older than pyproject.toml and the lock files.
-# `make` alone prints what there is.
+# `make` alone prints the targets.
 
 PYTHON ?= python3.11
 EXTRA  ?= cpu
@@ -15,7 +15,7 @@ TORCH := $(wildcard requirements/torch-$(EXTRA).txt)
 STAMP := .venv/.installed-$(EXTRA)
 CODE  := research_env learners agents benchmarks tests
 
-# The certificates that the machine trusts, as pip and git do; UV_SYSTEM_CERTS=0 takes uv's own.
+# uv uses the certificates that the machine trusts, as pip and git do; UV_SYSTEM_CERTS=0 makes it use its own.
 export UV_SYSTEM_CERTS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # vLLM and Ray report usage to their makers unless told otherwise.
@@ -50,7 +50,7 @@ format: $(STAMP)  ## fix what ruff can fix
 install: $(STAMP)  ## make .venv and nothing more
 
 # torch first and alone, so that Linux takes the CPU build; then the lock, which is complete, so nothing is resolved.
-# The stamp is written last: an install that stops half-way is taken up again by the next make.
+# The stamp is written last: the next make resumes an install that stopped half-way.
 $(STAMP): pyproject.toml $(LOCK) $(TORCH)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo >&2 \
 	  "make: '$(PYTHON)' is not Python 3.11; install it (apt install python3.11-venv, brew install python@3.11, uv python install 3.11) or name it: make PYTHON=/path/to/python3.11"; exit 1; }
