@@ -1,4 +1,4 @@
-"""A stranger's additions: every example of `docs/extend.md`, in one file each outside the project, as it stands."""
+"""Every example of `docs/extend.md` runs as it stands, in one file outside the project."""
 
 from __future__ import annotations
 

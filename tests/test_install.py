@@ -34,7 +34,7 @@ def requirements(*extras: str) -> list[Requirement]:
 
 
 def base_closure() -> set[str]:
-    """Names of all distributions that the base install brings, as their own metadata tells it, offline."""
+    """Names of all distributions that the base install brings, as their own metadata names them, offline."""
     seen: set[str] = set()
     todo = requirements()
     while todo:

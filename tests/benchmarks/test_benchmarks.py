@@ -1,4 +1,4 @@
-"""The benchmarks run and count rightly; their numbers are no test's business."""
+"""The benchmarks run and count correctly; their numbers are not tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny policy with random weights, and trajectories to order."""
+"""A tiny policy with random weights, and trajectories as a test wants them."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_the_default_algorithm_is_the_commands(outsider: str) -> None:
 
 
 def test_a_section_may_be_given_as_a_model() -> None:
-    """For those who make a `Config` in Python."""
+    """A `Config` can be made in Python, too."""
     assert Config().objective == GRPOSettings()
     assert Config(objective=GRPOSettings(clip=0.5)).objective == GRPOSettings(clip=0.5)
     assert Config(objective={"clip": 0.5}).objective == GRPOSettings(clip=0.5)  # type: ignore[arg-type]

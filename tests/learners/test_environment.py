@@ -46,7 +46,7 @@ class Scaled(gym.RewardWrapper[str, str]):
 
 
 class Numbers(gym.ObservationWrapper[int, str, str]):
-    """No texts any more."""
+    """A wrapper after which the actions are not texts any more."""
 
     def __init__(self, env: gym.Env[str, str]) -> None:
         super().__init__(env)

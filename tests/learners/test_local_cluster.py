@@ -122,7 +122,7 @@ def test_a_whole_step(config: Config, tiny_folder: Path, tmp_path: Path) -> None
 
 
 def test_the_same_plays_give_the_same_episodes(config: Config, tiny_folder: Path) -> None:
-    """In any company: a group alone is sampled as it is among others."""
+    """A group alone is sampled exactly as it is among others."""
     plays = seeds.training(config.seed, 5, 0, prompts=3, group_size=2)
     with open_cluster(config, str(tiny_folder), trainers=False) as cluster:
         together = cluster.collect(plays, {}, 1.0).trajectories

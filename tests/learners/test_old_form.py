@@ -40,7 +40,7 @@ def test_a_dictionary() -> None:
 
 
 def test_saved_settings(tmp_path: Path) -> None:
-    """A checkpoint from before: every setting is in it, those that are off too."""
+    """A checkpoint of an older version: it has every setting, those that are off too."""
     old = {"preset": "tiny-cpu", "algorithm": "grpo", "seed": 5, "env": "research", "env_kwargs": {"hops": [1]},
            "research": {"id": "research_env:ReSearch-Synthetic-v0", "kwargs": {"split": "train"}, "stages": []},
            "clip": 0.3, "kl": 0.1, "final_kl": 0.02, "flat_episodes": 3, "chat": True, "search_cost": 0.05}  # fmt: skip

@@ -1,4 +1,4 @@
-"""A plug-in that does not fit is one line that names what is missing, and nothing is made to find out."""
+"""A plug-in that does not fit gives one line that names what is missing. The check makes no instance of it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_an_empty_observation_is_no_ids(tokenizer: Any, templated: TemplatedRend
 
 
 def test_decoding_leaves_out_special_tokens(tokenizer: Any) -> None:
-    """The end of a turn is no text; tags of the protocol are."""
+    """The token that ends a turn is not text; tags of the protocol are."""
     ids = [*tokenizer.encode(" it is <answer> gold4 </answer>"), tokenizer.eos_token_id]
     assert PlainRenderer(tokenizer).decode(ids) == tokenizer.decode(ids[:-1])
     assert "</answer>" in PlainRenderer(tokenizer).decode(ids)

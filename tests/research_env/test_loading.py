@@ -33,7 +33,7 @@ BOOKS = [
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    """Nothing of another test's is loaded, and nothing of this one's is left."""
+    """Nothing is loaded when a test begins, and nothing stays loaded when it ends."""
     loading.forget()
     yield
     loading.forget()

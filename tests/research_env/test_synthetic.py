@@ -133,7 +133,7 @@ def test_the_gold_article_holds_each_hops_answer_and_is_about_its_subject(small)
 
 
 def test_no_gold_article_but_the_last_holds_the_answer(small):
-    """Else fewer searches than hops would do. A name can stand there in another role only by accident: hardly ever."""
+    """Otherwise fewer searches than hops would be enough. In rare cases a name is there in another role by accident."""
     dataset, _ = small
     articles = {passage.id: passage for passage in dataset.pool.passages()}
     early = [

@@ -1,4 +1,4 @@
-"""The store: what is installed is whole and valid, and every refusal says where and why."""
+"""The store: installed files are complete and valid, and every refusal says where and why."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""A real Elasticsearch: an index is built, goes on after a kill, is verified, and refuses what is not its own."""
+"""A real Elasticsearch: an index is built, resumed after a kill, verified, and refuses another corpus."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_another_corpus_and_other_settings_are_refused(
 def test_a_build_that_was_killed_goes_on(
     cluster: Any, make_rows: Any, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """kill -9 in the middle; until it is whole, nobody can search it."""
+    """kill -9 in the middle of a build; until the index is complete, nobody can search it."""
     path = tmp_path / "many.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in make_rows(120_000)))
     address = cluster.address()

@@ -1,4 +1,4 @@
-"""What a gateway does when its backend fails: tries, the deadline, the circuit, and who is told."""
+"""What a gateway does when its backend fails: retries, the deadline, the circuit, and which searches fail."""
 
 from __future__ import annotations
 

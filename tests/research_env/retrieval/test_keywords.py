@@ -1,4 +1,4 @@
-"""What of a question is searched for by terms."""
+"""The words of a query that are searched for."""
 
 from __future__ import annotations
 

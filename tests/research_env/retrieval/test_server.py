@@ -128,7 +128,7 @@ def test_an_outage_is_no_empty_answer(client: Any, backend: Backend) -> None:
     assert (health.status_code, health.json()["status"]) == (503, "failing")
 
 
-def test_what_will_not_mend_itself_is_another_status(client: Any, backend: Backend) -> None:
+def test_a_lasting_failure_has_another_status(client: Any, backend: Backend) -> None:
     backend.error = RetrievalError("the index is gone")
     assert client.post("/search", json={"query": "novel"}).status_code == 502
 
