@@ -1,4 +1,4 @@
-"""The oracle: a script that knows the question's decomposition. It is the best row of any table, and tests the harness.
+"""The oracle: a script that knows the question's decomposition. It is an upper bound, and tests the harness.
 
 Its exact match is 1.0 by construction. What it measures is retrieval: `info["evidence"]` tells for which hops a search
 with the perfect query brings the gold passage.

@@ -1,4 +1,4 @@
-"""The random agent: well-formed turns that search for names it has read, or answer with one. The worst row."""
+"""The random agent: well-formed turns that search for names it has read, or answer with one. A lower bound."""
 
 from __future__ import annotations
 

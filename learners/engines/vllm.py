@@ -33,7 +33,7 @@ class VllmEngine:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         if config.device == "cpu":
             # Model and scheduler in one process: apart, the scheduler spins on a core of its own while the model
-            # computes. vLLM reads this as leave to do so; the engine core keeps its own process all the same.
+            # computes. With this variable vLLM keeps both in the engine core's process, which is still a separate one.
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from vllm import AsyncEngineArgs
         from vllm.config import WeightTransferConfig

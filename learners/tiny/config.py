@@ -10,7 +10,7 @@ class TinyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    # The name of a cached policy is a hash of these fields and of WarmupConfig's. A new field makes all policies anew.
+    # The name of a cached policy is a hash of these fields and of WarmupConfig's. A new field makes all invalid.
     hidden: int = Field(256, ge=32)
     """Width of the residual stream."""
     layers: int = Field(4, ge=2)

@@ -96,7 +96,7 @@ def load() -> Dataset:
         DataMissing: no split is on this machine.
     """
     files = store.find(NAME)
-    # Taken before anything is read. What is read later is checked against it: the index is kept under this name.
+    # Taken before anything is read, and checked again after each file, because the index is kept under it.
     fingerprint = store.fingerprint(files)
     pool = Pool(
         name=NAME,
@@ -167,8 +167,8 @@ def _passages(files: Mapping[str, Path], fingerprint: str) -> Iterator[Passage]:
                 if passage not in seen:
                     seen.add(passage)
                     yield Passage(passage, paragraph.title, paragraph.paragraph_text)
-    # At the end, when the last byte has been read. Otherwise an index of other passages would be kept under this
-    # fingerprint for good.
+    # Checked at the end, when the last byte has been read. Otherwise an index of other passages would be kept under
+    # this fingerprint.
     _check_unchanged(files, fingerprint)
 
 

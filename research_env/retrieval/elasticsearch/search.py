@@ -93,8 +93,8 @@ class ElasticsearchRetriever:
         if self._rank != "dense":
             bodies += [self._terms(query, depth) for query in clean]
         if self._encoder:
-            # A blank text has no meaning to look for. It is encoded all the same, to keep the places, and its hits
-            # are dropped at the end.
+            # A blank query is encoded, too, so that every query keeps its place. Its hits mean nothing, and are
+            # dropped at the end.
             bodies += [self._nearest(vector, depth) for vector in self._encoder.queries(clean)]
         found = self._send(bodies)
         if self._rank == "hybrid":
