@@ -1,6 +1,7 @@
 """Configuration of a run: preset, then TOML file, then the settings of a resumed run, then the command line.
 
-Every source is a dictionary of what it says and no more. They are merged once, the later winning, and checked once.
+Every source becomes a dictionary of the settings that it gives, without defaults. They are merged once (a later source
+wins) and checked once.
 Each section is a model beside its owner; none of them imports torch, transformers, Ray or vLLM.
 """
 

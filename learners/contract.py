@@ -63,7 +63,7 @@ class Info(TypedDict, total=False):
 
     # When the episode has ended. Nothing of this may be there earlier: it could tell the policy the answer.
     em: float
-    """Exact match of the answer, 0.0 or 1.0. A metric; without it, the episode's reward stands in for it."""
+    """Exact match of the answer, 0.0 or 1.0. A metric; without it, the episode's reward is used in its place."""
     f1: float
     """Overlap of the answer's words with a golden answer's, 0.0 to 1.0."""
     format_ok: bool

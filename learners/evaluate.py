@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: greedy episodes, as many of each hop count, scored as the environment scores them."""
+"""Evaluate a checkpoint: the same number of greedy episodes for each hop count, scored by the environment."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], 
                 patience = 0
             patience += 1
             seed += 1
+            # An environment without hop counts has this one group, so there are no others to look for.
             if group == "all" and len(groups[group]) == questions:
                 break
     return {group: seeds for group, seeds in sorted(groups.items()) if seeds}
@@ -85,6 +86,7 @@ def configure(options: argparse.Namespace) -> Config:
         env_kwargs = json.loads(options.env_kwargs)
     except ValueError as error:
         raise ValueError(f"--env-kwargs {options.env_kwargs} is not JSON: {error}") from None
+    # An absolute path, because actors run in folders of their own.
     given = {
         "preset": options.preset, "env": options.env, "eval_env_kwargs": env_kwargs,
         "model": str(options.checkpoint.resolve()),

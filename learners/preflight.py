@@ -42,7 +42,7 @@ def check_environment(environment: EnvironmentConfig, *kwargs: Mapping[str, Any]
 
 
 def check_machine(config: Config, trainers: int) -> None:
-    """Raises as `check` does: engine, renderer or cluster, with so many trainers, do not fit this machine."""
+    """Raises as `check` does: engine, renderer, cluster or the number of trainers does not fit this machine."""
     plugins.engine(config.engine.kind)
     plugins.renderer(config.renderer)
     _check_policy(config)

@@ -55,8 +55,9 @@ class Rollout:
 class Worker:
     """Plays episodes of one environment with one engine, as many at once as the engine takes.
 
-    Environment steps run on threads beside the event loop, which only ever waits: as many as there are episodes, so
-    that searches that wait for a server can go out together. Rendering and decoding, which compute, run two at a time.
+    Environment steps run on threads, so that they do not block the event loop. There are as many threads as episodes
+    that play, up to 64, so that searches that wait for a server can go out together. Rendering and decoding compute, so
+    they run two at a time.
     """
 
     def __init__(

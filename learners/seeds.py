@@ -67,7 +67,7 @@ def evaluation(seeds: Sequence[int]) -> list[Play]:
 
 
 def engine(seed: int, number: int) -> int:
-    """Seed of the stream from which engine `number`, from 0, samples what comes without a seed: `seed + number`."""
+    """Seed of the stream from which engine `number`, from 0, samples requests without a seed: `seed + number`."""
     return seed + number
 
 

@@ -14,7 +14,7 @@ class Transcript:
     """Grows by what the environment says (mask False) and what the policy samples (mask True).
 
     For example `Transcript([9, 8])`, then `act` with the ids 5, 17, 2, then `observe([7, 7])`: the ids are
-    `[9, 8, 5, 17, 2, 7, 7]`, and the one turn lies from 2 to 5.
+    `[9, 8, 5, 17, 2, 7, 7]`, and the one turn is from position 2 to 5, the end excluded.
     """
 
     def __init__(self, prompt: Sequence[int]) -> None:

@@ -111,7 +111,9 @@ class Trajectory:
 
     @property
     def reward(self) -> float:
-        """Sum of what the turns were given: the episode's return, undiscounted."""
+        """The episode's return: the sum of its turns' rewards, and 0.0 where the token budget ended it."""
+        if self.status is Status.LENGTH:
+            return 0.0
         return float(sum(turn.reward for turn in self.turns))
 
     @property
@@ -131,7 +133,7 @@ class Probe:
     prefix: Sequence[int]
     """`[P]` ids, at least one."""
     target: Sequence[int]
-    """`[A]` ids; the policy's log-probability of each, given what stands before it, is what is scored."""
+    """`[A]` ids. The score of each is its log-probability under the policy, given everything before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ class TokenInputs:
     logprobs: Tensor
     """Nats, under the policy in training; has the gradient."""
     behaviour: Tensor
-    """Nats, under the policy that sampled the tokens, as the engine told them."""
+    """Nats, under the policy that sampled the tokens, as the engine reported them."""
     advantages: Tensor
     sequence: Tensor
     """int64: number of the trajectory within the batch, from 0. A trajectory never spans two batches."""

@@ -56,7 +56,7 @@ class Evidence:
 
     @property
     def answer_in_context(self) -> bool:
-        """Whether a golden answer stands, as whole words, in the title or text of a retrieved passage.
+        """Whether the title or text of a retrieved passage contains a golden answer, as whole words.
 
         Both sides are normalised as for EM. Answers that normalisation leaves empty, and yes/no, never count: finding
         those words proves nothing. Reads each passage once, at the first call after it was seen.
@@ -70,7 +70,7 @@ class Evidence:
 
 
 def _holds(text: str, answers: Sequence[str]) -> bool:
-    """Whether one of the normalised answers stands in the normalised text as whole words."""
+    """Whether the normalised text contains one of the normalised answers, as whole words."""
     # Removing the articles takes most of the time, and most texts do not even hold the words of an answer.
     plain = lower_without_punctuation(text)
     near = [answer for answer in answers if all(word in plain for word in answer.split())]

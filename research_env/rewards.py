@@ -1,6 +1,6 @@
 """Scores of an answer (EM, F1) and the rewards made of them.
 
-EM and F1 follow the official evaluation scripts of SQuAD and HotpotQA to the letter, as the papers on search agents do.
+EM and F1 follow the official evaluation scripts of SQuAD and HotpotQA exactly, as the papers on search agents do.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Columns = dict[str, np.ndarray]
 
 
 def plays_of_workers(plays: Sequence[Play], workers: int) -> list[list[Play]]:
-    """The plays of each worker: whole groups, as many groups for each as far as possible, in order.
+    """The plays of each worker: whole groups in order, divided as evenly as possible.
 
     A group's prompt is computed once by an engine that caches prefixes, so a group stays together.
     """

@@ -48,10 +48,10 @@ def fill(segment: SharedMemory, weights: Mapping[str, np.ndarray], layout: Layou
 def attach(name: str) -> mmap.mmap:
     """The segment of another process, to be read.
 
-    `SharedMemory(name)` will not do before Python 3.13: it tells the resource tracker that the segment is its own. The
-    tracker of a child process is its parent's, so taking that back would take back the owner's claim too; and not
-    taking it back has a tracker of its own destroy the segment, with a warning, when the process ends. A plain map of
-    the file knows no tracker, and the segment stays the owner's to unlink.
+    `SharedMemory(name)` cannot be used before Python 3.13, because it registers the segment with the resource tracker,
+    as if it were its own. A child process has its parent's tracker, so unregistering would undo the owner's
+    registration. Without unregistering, a process that has a tracker of its own destroys the segment when it ends, with
+    a warning. A plain map of the file registers nothing, and only the owner unlinks the segment.
     """
     with (_SEGMENTS / name).open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -67,6 +67,7 @@ def _play(arguments: argparse.Namespace) -> int:
 
 
 def _make(env_id: str, kwargs: str) -> ReSearchEnv:
+    # Gymnasium's own form, `module:id`, is accepted, too: people copy it from their `gym.make`.
     name = env_id.removeprefix("research_env:")
     if name not in ENVIRONMENTS:
         hint = names.did_you_mean(name, ENVIRONMENTS)

@@ -1,4 +1,4 @@
-"""What a protocol is: it parses a turn of the policy once, and writes what the policy is told."""
+"""What a protocol is: it parses a turn of the policy once, and writes what the policy reads."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def open_retriever(address: str, /, **options: Any) -> Gateway:
     ours = {name: value for name, value in options.items() if name in GatewayOptions.model_fields}
     theirs = {name: value for name, value in options.items() if name not in ours}
     chosen = check_options(GatewayOptions, ours, where)
-    # A recording stands in for the retriever, which need not be there any more.
+    # A recording replaces the retriever, which need not be there any more.
     if chosen.mode == "replay":
         return Gateway(Replay(chosen.recording or ""), chosen)
     if separator and ":" not in scheme and scheme not in RETRIEVERS:
@@ -71,4 +71,8 @@ def _backend(scheme: str, address: str, options: dict[str, Any]) -> Retriever:
             f"corpus={scheme!r}: the retriever's corpus is {type(backend.corpus).__name__}, not a "
             "research_env.types.Corpus"
         )
+    for name in ("max_batch", "concurrency"):
+        value = getattr(backend, name)
+        if not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"corpus={scheme!r}: the retriever has {name}={value!r}; give 1 or more")
     return backend

@@ -77,7 +77,7 @@ def make_names(kind: str, count: int, rng: Random) -> list[str]:
         "work": WORK_FORMS,
         "organisation": ORGANISATION_FORMS,
     }[kind]
-    # Stems enough that the names fill at most half of the combinations, and no more: namesakes are wanted.
+    # Enough stems that the names fill at most half of the combinations, but no more, because namesakes are wanted.
     size = max(400, -(-2 * count // len(forms)))
     stems = _words(*_LONG)
     stems = (stems if size <= len(stems) else stems + _words(*_LONGER))[:size]

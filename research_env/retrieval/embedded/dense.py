@@ -128,7 +128,7 @@ class DenseIndex:
         del self._vectors, self._passages, self._offsets
 
 
-def build_dense(folder: Path, passages: CorpusReader, model: str, device: str = "cpu") -> None:
+def build_dense(folder: Path, reader: CorpusReader, model: str, device: str = "cpu") -> None:
     """Encode every passage into `folder/dense`, which appears only once it is whole. The caller holds the lock.
 
     Raises:
@@ -152,13 +152,13 @@ def build_dense(folder: Path, passages: CorpusReader, model: str, device: str = 
     try:
         offsets = [0]
         with (partial / "passages.jsonl").open("wb") as file:
-            stream = track(passages, f"encoding {folder.name}", passages.total)
+            stream = track(reader, f"encoding {folder.name}", reader.total)
             while batch := list(islice(stream, _BATCH)):
                 index.add(encoder.passages(batch))
                 for p in batch:
                     offsets.append(offsets[-1] + file.write(json.dumps([p.id, p.title, p.text]).encode() + b"\n"))
         # Vectors and terms of one folder must be of the same passages, or `hybrid` would fuse two corpora.
-        corpus = check_content(folder, passages.corpus())
+        corpus = check_content(folder, reader.corpus())
         np.save(partial / "offsets.npy", np.array(offsets, np.int64))
         try:
             faiss.write_index(index, str(partial / "vectors.faiss"))

@@ -88,7 +88,7 @@ def _index_of(file: Path) -> Bm25Index:
 
 
 def build_folder(
-    corpus: CorpusReader,
+    reader: CorpusReader,
     folder: Path,
     *,
     analyser: str = "english",
@@ -98,7 +98,7 @@ def build_folder(
     """Build the index of a corpus in `folder`.
 
     Args:
-        corpus: Its passages.
+        reader: Reads its passages.
         folder: Where; an index that is whole already is left as it is.
         analyser: Language of the passages, one of `ANALYSERS`.
         encoder: A sentence-transformers model: vectors are made too.
@@ -119,15 +119,15 @@ def build_folder(
     # An index is renamed into its place, over an empty folder at most: other files there must not be lost.
     if folder.exists() and not (folder / ABOUT_FILE).exists() and any(folder.iterdir()):
         raise RetrievalError(f"{folder} holds something that is not an index; give another folder")
-    with building(folder, f"the index of {corpus.name!r}"):
+    with building(folder, f"the index of {reader.name!r}"):
         if not (folder / ABOUT_FILE).exists():
-            build(folder, corpus, corpus.total, corpus.corpus, analyser)
+            build(folder, reader, reader.total, reader.corpus, analyser)
         elif (there := Bm25Index(folder).settings["analyser"]) != analyser:
             raise ConfigurationError(f"{folder} was made with --analyser {there}, not {analyser}; give another folder")
         # The corpus is read to compare it, unless `build_dense` is about to read it anyway.
         elif not encoder or (folder / "dense").exists():
-            check_content(folder, corpus.read())
+            check_content(folder, reader.read())
         if encoder:
-            corpus = corpus.again()  # the count and the hash are those of this pass
-            build_dense(folder, corpus, encoder, device)
-    return Bm25Index(folder).corpus, corpus.skipped
+            reader = reader.again()  # the count and the hash are those of this pass
+            build_dense(folder, reader, encoder, device)
+    return Bm25Index(folder).corpus, reader.skipped

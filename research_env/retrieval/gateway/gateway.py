@@ -314,8 +314,9 @@ class Gateway:
         self._count(calls=1, sent=len(queries))
         found = self.backend.search(queries, top_k)
         # Only its place says which query an answer is for: one too few would give a query the passages of another.
-        if len(found) != len(queries):
-            raise RetrievalError(f"{self.corpus.name}: {len(found)} answers came to {len(queries)} queries")
+        if not isinstance(found, list) or len(found) != len(queries):
+            said = f"{len(found)} answers" if isinstance(found, list) else type(found).__name__
+            raise RetrievalError(f"{self.corpus.name}: {said} came to {len(queries)} queries")
         return found
 
     def _count(self, **counts: int) -> None:
