@@ -71,6 +71,7 @@ def steps_done(run: Path) -> int:
 def compare(seen: Path, address: str) -> tuple[int, list[tuple[str, str]]]:
     """Ask every query again: number of searches, and `(query, shown)` of those that were shown anything else."""
     rows = [json.loads(line) for file in seen.glob("*.jsonl") for line in file.read_text("utf-8").splitlines()]
+    # A set, because many episodes are shown the same: each is asked again once.
     shown = {(row["query"], row["shown"]) for row in rows}
     (top_k,) = {row["top_k"] for row in rows}  # one value, or the comparison would need one for each search
     protocol: Any = gym.make("research_env:ReSearch-Synthetic-v0").unwrapped.protocol  # type: ignore[attr-defined]

@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     options, rest = parser.parse_known_args()
     config = load_config(rest)
+    # The engine's own process reads these when it starts.
     os.environ.update(placement.environment(config.engine.threads))
     rows = asyncio.run(measure(config, str(options.model.resolve()), options.rounds))
     print(f"{'round':>5}  {'episodes tok/s':>14}  {'engine alone tok/s':>18}  {'ratio':>5}")
