@@ -58,8 +58,9 @@ def play_episode(
     options = None if question_id is None else {"question_id": question_id}
     observation, info = env.reset(seed=seed, options=options)
     agent.reset(seed)
+    total = 0.0
     while True:
         observation, reward, terminated, truncated, info = env.step(agent.act(observation, info))
-        # The environment's own reward comes at the end; rewards that a wrapper gives to earlier turns are not added.
+        total += float(reward)  # the environment rewards the end alone, a wrapper may reward every turn
         if terminated or truncated:
-            return {**info, "reward": float(reward), "truncated": truncated}
+            return {**info, "reward": total, "truncated": truncated}

@@ -29,7 +29,7 @@ from learners.algorithms.base import Objective
 from learners.engines.config import EngineConfig
 from learners.environment import EnvironmentConfig, Stage
 from learners.names import flat
-from learners.old_form import new_form, search_cost, split_arguments
+from learners.old_form import new_form, split_arguments, with_cost
 from learners.settings import merge, preset_path, read_saved, read_toml
 from learners.tiny.config import TinyConfig, WarmupConfig
 from learners.trainer_config import TrainerConfig
@@ -112,7 +112,9 @@ class Config(BaseModel):
 
     def environment(self) -> EnvironmentConfig:
         """The environment of this run, every keyword argument resolved; what the user gave overrides the preset."""
-        base = self.research if self.env == "research" else EnvironmentConfig(id=self.env)
+        base = self.research
+        if self.env != "research":  # wrappers and metrics are the user's choice, the rest belongs to the preset's own
+            base = EnvironmentConfig(id=self.env, wrappers=base.wrappers, metrics=base.metrics)
         evaluation = base.kwargs | base.eval_kwargs | self.env_kwargs | self.eval_env_kwargs
         return EnvironmentConfig(
             id=base.id,
@@ -211,13 +213,9 @@ def _resolve(sources: Sources, given: Mapping[str, Any], algorithm: str) -> Conf
         if own not in (None, algorithm) and isinstance(source.get("objective"), Mapping):
             knobs = source["objective"].items()
             source["objective"] = {name: value for name, value in knobs if name in settings.model_fields}
-    # Saved settings are complete, so they replace whole sections: otherwise a preset's environment would be mixed in.
-    merged = merge(merge(preset, file) | saved, new_form(given)) | {"algorithm": algorithm}
-    if merged.get("env", "research") != "research" and any(search_cost(each) for each in (*sources, given)):
-        raise ValueError(
-            f"search_cost: --env {merged['env']} has no wrappers; "
-            "give the environment as [research] in a --config file, with the wrapper that takes the cost"
-        )
+    # Saved settings are complete, so they replace whole sections: else a preset's environment would show through.
+    below = with_cost(merge(preset, file)) | with_cost(saved)
+    merged = with_cost(merge(below, new_form(given))) | {"algorithm": algorithm}
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:

@@ -69,7 +69,11 @@ def evaluate(
     groups = choose_seeds(environment, env_kwargs, questions)
     plays = seeds.evaluation([seed for chosen in groups.values() for seed in chosen])
     rollout = cluster.collect(plays, dict(env_kwargs), 0.0)
-    return measure(rollout.trajectories) | {"dropped": {"all": rollout.dropped}}, rollout.trajectories
+    measured = measure(rollout.trajectories)
+    # It may be somebody else's function.
+    if not isinstance(measured, Mapping) or not all(isinstance(values, Mapping) for values in measured.values()):
+        raise EnvironmentFault(f"metrics {environment.metrics} returned {measured!r}; give metric -> group -> value")
+    return {**measured, "dropped": {"all": rollout.dropped}}, rollout.trajectories
 
 
 def configure(options: argparse.Namespace) -> Config:
@@ -117,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_environment(environment, environment.eval_kwargs)
         if options.json and not options.json.resolve().parent.is_dir():
             raise ValueError(f"--json {options.json}: there is no such folder")
+        if options.json and options.json.is_dir():
+            raise ValueError(f"--json {options.json} is a folder; give a file")
     except (ValueError, EnvironmentFault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

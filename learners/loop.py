@@ -55,7 +55,7 @@ def roll_out(
     start = time.monotonic()
     kept: list[Group] = []
     trajectories: list[Trajectory] = []
-    questions = retried = dropped = 0
+    questions = rejected = retried = dropped = 0
     for _ in range(1 + algorithm.rounds):
         missing = config.prompts - len(kept)
         if not missing:
@@ -65,7 +65,10 @@ def roll_out(
         plays = seeds.training(config.seed, step, first + questions, missing, config.group_size, played)
         rollout = cluster.collect(plays, env_kwargs, config.temperature)
         questions += missing
-        kept += [group for group in by_group(rollout.trajectories) if algorithm.keep(group)]
+        groups = by_group(rollout.trajectories)
+        good = [group for group in groups if algorithm.keep(group)]
+        kept += good
+        rejected += len(groups) - len(good)
         trajectories += rollout.trajectories
         retried += rollout.retried
         dropped += rollout.dropped
@@ -75,14 +78,14 @@ def roll_out(
         kept,
         questions,
         {
-            **{f"{name}/{group}": value for name, groups in measured.items() for group, value in groups.items()},
+            **{f"{name}/{group}": value for name, values in measured.items() for group, value in values.items()},
             "reward": float(np.mean([t.reward for t in trajectories])),
             "tokens/episode": float(np.mean([len(t.ids) for t in trajectories])),
             "tokens/sampled": sum(int(t.mask.sum()) for t in trajectories),
             "tokens/over_length": float(np.mean([t.status is Status.LENGTH for t in trajectories])),
             "episodes/retried": retried,
             "episodes/dropped": dropped,
-            "groups_rejected": questions - len(kept),
+            "groups_rejected": rejected,
             "seconds/rollout": time.monotonic() - start,
         },
     )
@@ -98,10 +101,11 @@ def learn(
     # The questions come well mixed, so neighbours make a fair minibatch; groups are never parted.
     updates = split(groups, config.minibatches)
     # Shares are made for each update, because the objective is a mean over the tokens of one update.
-    shares = [share for update in updates for share in algorithm.share(update)]
+    shares = [share for update in updates for share in _checked(algorithm, "share", update, algorithm.share(update))]
     trajectories = [trajectory for group in groups for trajectory in group]
     scores, columns = score(cluster, algorithm, terms, groups, [bool(share.any()) for share in shares])
     credits = algorithm.credit(groups, scores)
+    _checked(algorithm, "credit", groups, [credit.advantages for credit in credits])
     rate, coefficients = learning_rate(config, step), {term.name: term.coefficient(progress) for term in terms}
     told: list[dict[str, float]] = []
     for _ in range(config.epochs):
@@ -128,6 +132,20 @@ def learn(
         "seconds/train": trained - start,
         "seconds/weights": time.monotonic() - trained,
     }
+
+
+def _checked(
+    algorithm: Algorithm, method: str, groups: Sequence[Group], arrays: Sequence[np.ndarray]
+) -> Sequence[np.ndarray]:
+    """What an algorithm gave for each trajectory; one too many would give all that follow another's."""
+    wanted = [len(trajectory.ids) for group in groups for trajectory in group]
+    given = [len(array) for array in arrays]
+    if given != wanted:
+        raise ValueError(
+            f"{type(algorithm).__name__}.{method} gave {len(given)} arrays for {len(wanted)} trajectories, or one that "
+            "has not as many numbers as its trajectory has tokens"
+        )
+    return arrays
 
 
 def score(

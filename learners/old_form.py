@@ -20,13 +20,13 @@ COST_WRAPPER = "research_env.wrappers.search_cost:SearchCost"
 def new_form(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings under their present names; what is written under a present name wins.
 
-    Old names: `clip`, `kl`, `final_kl` and `flat_episodes` (now `objective.*`), `chat` (now `renderer`), and
-    `search_cost` (now a wrapper of the environment).
+    Old names: `clip`, `kl`, `final_kl` and `flat_episodes` (now `objective.*`), and `chat` (now `renderer`).
+    `search_cost` stays, for `with_cost`.
 
     Raises:
         ValueError: an old setting has an impossible value.
     """
-    new = {name: value for name, value in settings.items() if name not in (*OBJECTIVE, "chat", "search_cost")}
+    new = {name: value for name, value in settings.items() if name not in (*OBJECTIVE, "chat")}
     knobs = {name: settings[name] for name in OBJECTIVE if name in settings}
     if knobs:
         new = merge({"objective": knobs}, new)
@@ -34,23 +34,28 @@ def new_form(settings: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(settings["chat"], bool):
             raise ValueError(f'chat = {settings["chat"]!r}: give true or false, or renderer = "templated"')
         new.setdefault("renderer", "templated" if settings["chat"] else "plain")
-    if "search_cost" in settings:
-        cost = search_cost(settings)
-        # Also where the cost is 0: lists are replaced as a whole, so an empty one takes a preset's wrapper away.
-        new = merge({"research": {"wrappers": []}}, new)
-        if cost:
-            wrapper = {"name": COST_WRAPPER, "kwargs": {"cost": cost}}
-            new = merge(new, {"research": {"wrappers": [*new["research"]["wrappers"], wrapper]}})
     return new
 
 
-def search_cost(settings: Mapping[str, Any]) -> float:
-    """The old setting `search_cost`; 0.0 where it is not given.
+def with_cost(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with the old `search_cost` as a wrapper of the environment, beside the other wrappers.
 
     Raises:
         ValueError: it is not a number, or negative.
     """
-    given = settings.get("search_cost", 0.0)
+    rest = {name: value for name, value in settings.items() if name != "search_cost"}
+    if "search_cost" not in settings:
+        return rest
+    cost, research = _cost(settings["search_cost"]), rest.get("research", {})
+    wrappers = research.get("wrappers", []) if isinstance(research, Mapping) else None
+    if not isinstance(wrappers, list):
+        return rest  # the section is checked later, and its own fault is named then
+    others = [each for each in wrappers if (each.get("name") if isinstance(each, Mapping) else each) != COST_WRAPPER]
+    own = [{"name": COST_WRAPPER, "kwargs": {"cost": cost}}] if cost else []
+    return {**rest, "research": {**research, "wrappers": [*others, *own]}}
+
+
+def _cost(given: Any) -> float:
     try:
         cost = float(given)
     except (TypeError, ValueError):

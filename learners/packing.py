@@ -110,9 +110,8 @@ def emptied(batch: Batch) -> Batch:
 
 
 def deal(batches: Sequence[Batch], ranks: int) -> list[list[Batch]]:
-    """The batches of each rank: the same number for each, so short shares are filled up with empty batches."""
-    shares = [list(batches[rank::ranks]) for rank in range(ranks)]
-    # Passes through a sharded model are collective: a rank with fewer batches would leave the others waiting for ever.
-    for share in shares:
-        share += [emptied(batches[-1])] * (len(shares[0]) - len(share))
-    return shares
+    """The batches of each rank: as many for each, so the ranks that have fewer are given empty ones."""
+    dealt = [list(batches[rank::ranks]) for rank in range(ranks)]
+    for own in dealt:
+        own += [emptied(batches[-1])] * (len(dealt[0]) - len(own))
+    return dealt

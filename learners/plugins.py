@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import inspect
+from collections.abc import Sequence, Set
 from typing import Any
 
 from pydantic import BaseModel
 
 from learners import names
 from learners.algorithms import ALGORITHMS
-from learners.algorithms.base import SCORES, Algorithm
-from learners.engines import ENGINES
-from learners.renderers import RENDERERS
+from learners.algorithms.base import SCORES, Algorithm, Term
+from learners.engines import ENGINES, Engine
+from learners.renderers import RENDERERS, Renderer
 
 _ALGORITHM = ("Settings", "needs", "rounds", "keep", "probes", "credit", "share", "loss", "terms")
 
@@ -31,6 +32,8 @@ def algorithm(name: str) -> type[Algorithm]:
     if not (isinstance(found.Settings, type) and issubclass(found.Settings, BaseModel)):
         raise ValueError(f"{what} {name} has Settings = {found.Settings!r}; give a pydantic model")
     _check_scores(f"{what} {name}", found.needs)
+    if not isinstance(found.rounds, int) or found.rounds < 0:
+        raise ValueError(f"{what} {name} has rounds = {found.rounds!r}; give a whole number, 0 or more")
     return found
 
 
@@ -46,6 +49,10 @@ def check_terms(name: str, settings: BaseModel) -> None:
         terms = found(settings).terms()
     except Exception as error:  # somebody else's code
         raise ValueError(f"{what} cannot be made from its settings ({names.one_line(error)})") from error
+    if not isinstance(terms, list) or not all(isinstance(term, Term) for term in terms):
+        raise ValueError(f"{what}: terms() returned {terms!r}; give a list of learners.algorithms.base.Term")
+    if len({term.name for term in terms}) < len(terms):
+        raise ValueError(f"{what}: two terms have the same name: {', '.join(term.name for term in terms)}")
     for term in terms:
         _check_scores(f"{what}, term {term.name!r},", term.needs)
 
@@ -61,13 +68,27 @@ def _check_scores(who: str, needs: Any) -> None:
 def engine(kind: str) -> Any:
     """The class of an engine, by its name in `ENGINES` or as `module:Class`; raises as `algorithm` does."""
     needs = ("generate", "update_weights", "close")
-    return names.check(ENGINES, "--engine.kind", kind, needs=needs, takes=("config", "model", "seed="))
+    found = names.check(ENGINES, "--engine.kind", kind, needs=needs, takes=("config", "model", "seed="))
+    _check_own_parts(f"--engine.kind {kind}", found, Engine, needs)
+    blocking = [part for part in needs if not inspect.iscoroutinefunction(getattr(found, part))]
+    if blocking:
+        raise ValueError(f"--engine.kind {kind}: write `async def` for {', '.join(blocking)}")
+    return found
 
 
 def renderer(name: str) -> Any:
     """The class of a renderer, by its name in `RENDERERS` or as `module:Class`; raises as `algorithm` does."""
     needs = ("begin", "observe", "decode")
-    return names.check(RENDERERS, "--renderer", name, needs=needs, takes=("tokenizer",))
+    found = names.check(RENDERERS, "--renderer", name, needs=needs, takes=("tokenizer",))
+    _check_own_parts(f"--renderer {name}", found, Renderer, needs)
+    return found
+
+
+def _check_own_parts(what: str, found: type, protocol: type, parts: Sequence[str]) -> None:
+    """A class that is derived from a Protocol inherits its empty methods, which return None."""
+    missing = [part for part in parts if getattr(found, part) is getattr(protocol, part)]
+    if missing:
+        raise ValueError(f"{what} lacks: {', '.join(missing)}")
 
 
 def metrics(name: str) -> Any:

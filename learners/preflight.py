@@ -142,6 +142,10 @@ def choose_folder(config: Config) -> Path:
     """
     if config.resume and not config.name:
         raise ValueError("--resume: say which run with --name NAME")
+    # The nearest folder that exists must be one, and must take new ones.
+    place = next(each for each in (config.runs, *config.runs.absolute().parents) if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ValueError(f"--runs {config.runs}: {place} is no folder that can be written to; give another folder")
     if config.name:
         folder = config.runs / config.name
         # A kill while a checkpoint was replaced leaves only the old one; see `checkpoint.replace_folder`.

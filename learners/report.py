@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
-from torch.utils.tensorboard import SummaryWriter
 
 from learners.metrics import group_of, title
 from learners.types import Trajectory
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 _console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -56,6 +58,9 @@ class Reporter:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Record one step's metrics: TensorBoard and `metrics.jsonl`."""
         if self._board is None:
+            # Imported late, because `say` is for everybody and this takes a second.
+            from torch.utils.tensorboard import SummaryWriter
+
             # A resumed run makes some steps again: TensorBoard hides what it had from this step on.
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         for name, value in values.items():

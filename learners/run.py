@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,16 @@ class Run:
 
     def evaluate(self, key: str, kwargs: dict[str, Any]) -> None:
         """Evaluate and keep the result under `em_<key>` and so on, unless it is there already."""
-        if self.config.eval_questions == 0 or f"em_{key}" in self.results:
+        # Every evaluation counts dropped episodes, whatever the environment's metric function measures.
+        if self.config.eval_questions == 0 or f"dropped_{key}" in self.results:
             return
         with self.report.phase(f"evaluate_{key}", f"evaluating {key.replace('_', ' ')}"):
             metrics, episodes = evaluate(self.cluster, self.environment, kwargs, self.config.eval_questions)
         self.results.update({f"{name}_{key}": values for name, values in metrics.items()})
-        self.results["questions"] = metrics["questions"]
+        self.results["questions"] = metrics.get("questions", {})
         self.report.episodes(key, episodes)
         self.report.transcripts(key, episodes)
-        say(f"  EM by hops {shown(metrics['em'])}, searches {shown(metrics['searches'])}")
+        say(f"  {results_line(metrics)}")
         self.save()
 
 
@@ -166,9 +167,16 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def shown(values: dict[str, float]) -> str:
+def shown(values: Mapping[str, float]) -> str:
     """`1: 0.98  2: 0.93`."""
     return "  ".join(f"{group}: {value:.2f}" for group, value in values.items())
+
+
+def results_line(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """An evaluation for the terminal: EM and searches, or whatever the environment's metric function measures."""
+    labels = {"em": "EM by hops", "searches": "searches"}
+    known = [name for name in labels if name in metrics] or [name for name in metrics if name != "dropped"]
+    return ", ".join(f"{labels.get(name, name)} {shown(metrics[name])}" for name in known)
 
 
 def line(step: int, steps: int, metrics: dict[str, float]) -> str:

@@ -10,17 +10,13 @@ from typing import Any, Literal
 import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from research_env import loading, names
+from research_env import loading, names, plugins
 from research_env.episode import Episode, Info, Move, Rules
 from research_env.errors import ConfigurationError
-from research_env.protocols import PROTOCOLS
-from research_env.protocols.base import PARTS, ActionProtocol
 from research_env.random_turns import RandomTurns
 from research_env.render import render
-from research_env.rewards import REWARDS
 from research_env.spaces import Prose
-from research_env.tools import TOOLS
-from research_env.tools.base import Context, Tool, run
+from research_env.tools.base import Context, run
 from research_env.types import Question, Result, Status
 
 _RUNNING = Status.RUNNING
@@ -96,12 +92,9 @@ class ReSearchEnv(gym.Env[str, str]):
         context = Context(
             searcher=lambda: loading.retriever(self._key, self.settings.corpus, retrieval), top_k=self.settings.top_k
         )
-        self.tools: dict[str, Tool] = _tools(self.settings.tools, context)
-        self.protocol: ActionProtocol = names.make(
-            PROTOCOLS, "protocol", self.settings.protocol, PARTS, tuple(self.tools.values())
-        )
-        reward = names.load(REWARDS, "reward", self.settings.reward)
-        names.check_call("reward", self.settings.reward, reward, "outcome")
+        self.tools = plugins.tools(self.settings.tools, context)
+        self.protocol = plugins.protocol(self.settings.protocol, tuple(self.tools.values()))
+        reward = plugins.reward(self.settings.reward)
         self._questions = loading.questions(self._key, self.settings.split, self.settings.hops)
         corpus = loading.corpus(self._key, self.settings.corpus, retrieval)
         rules = Rules(
@@ -173,8 +166,12 @@ class ReSearchEnv(gym.Env[str, str]):
         return self._episode.act(action)
 
     def prepare(self, action: str, move: Move, results: Sequence[Result]) -> None:
-        """Hand over the results of a move's calls, for the next `step(action)`. See `research_env.vector`."""
+        """Leave the results of a move's calls for the next `step(action)`. See `research_env.vector`."""
         self._ready = (action, move, results)
+
+    def prepared(self, action: str) -> bool:
+        """Whether `step(action)` will find its results."""
+        return self._ready is not None and self._ready[0] == action
 
     def render(self) -> str | None:  # type: ignore[override]
         """The episode so far as coloured text (`render_mode="ansi"`)."""
@@ -226,29 +223,11 @@ def spread(position: int, size: int) -> int:
     return position * stride % size
 
 
-def _tools(chosen: tuple[str, ...], context: Context) -> dict[str, Tool]:
-    """The tools by the names under which the policy calls them.
-
-    Raises:
-        ConfigurationError: a name is unknown, a class is not a tool, or two tools have the same name.
-    """
-    tools: dict[str, Tool] = {}
-    for name in chosen:
-        tool = names.make(TOOLS, "tools", name, ("name", "description", "parameters", "run"), context)
-        if not isinstance(tool, Tool):
-            raise ConfigurationError(f"tools={name!r}: derive the class from research_env.tools.base.Tool")
-        if tool.name in tools:
-            raise ConfigurationError(f"tools={name!r}: two tools have the name {tool.name!r}")
-        tools[tool.name] = tool
-    if not tools:
-        raise ConfigurationError("tools=[]: name at least one tool")
-    return tools
-
-
 def _validated(settings: dict[str, Any]) -> Settings:
     try:
         validated = Settings(**settings)
-        json.dumps(validated.model_extra)  # only to check: pydantic knows nothing of the loader's keyword arguments
+        # Only to check: pydantic knows nothing of the loader's keyword arguments and the retriever's options.
+        json.dumps([validated.model_extra, validated.retrieval])
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

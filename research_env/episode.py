@@ -90,7 +90,7 @@ class Move(NamedTuple):
     status: Status
     """What the episode will be once the move is observed."""
     number: int
-    """The turn it is for, from 0."""
+    """The turn it is for, counted over all episodes of its `Episode`."""
 
 
 class Episode:
@@ -124,6 +124,7 @@ class Episode:
         self._protocol, self._tools, self._rules, self._reward = protocol, tools, rules, reward
         self._corpus = corpus
         self._no_such_tool = f"there is no such tool; there are: {', '.join(tools)}"
+        self._number = 0
         self.status = Status.ANSWERED  # nothing is running yet
         self.transcript: list[tuple[str, str]] = []
         """`(who, text)`; who is `prompt`, `policy` or `environment`."""
@@ -133,6 +134,7 @@ class Episode:
         self._question = question
         self._evidence = Evidence(question)
         self._turn = self._searches = 0
+        self._number += 1  # a move of the episode before must not fit the first turn of this one
         self._format_ok = True
         self.status = _RUNNING
         self.asked = self._protocol.neutralise(question.text)
@@ -162,7 +164,7 @@ class Episode:
                     searches += tool is not None and tool.is_search
             # One good call is enough: the bad ones beside it cost nothing, and each gets its text.
             if not calls:
-                action, refused = Malformed(refused[0].text), ()
+                action, refused = Malformed(refused[0].text if refused else "no call"), ()
         if isinstance(action, Answer):
             status = Status.ANSWERED
         elif isinstance(action, Malformed) and not self._rules.feedback:
@@ -174,7 +176,7 @@ class Episode:
             status, calls = Status.OUT_OF_SEARCHES, ()
         else:
             status = _RUNNING
-        return Move(turn, action, calls, refused, status, self._turn)
+        return Move(turn, action, calls, refused, status, self._number)
 
     def observe(self, move: Move, results: Sequence[Result]) -> Step:
         """Carry out a move, with the results of its calls.
@@ -188,8 +190,11 @@ class Episode:
                 again.
             ValueError: the move was made for another turn, or results are missing.
         """
-        if move.number != self._turn or self.status is not _RUNNING or len(results) != len(move.calls):
-            raise ValueError(f"turn {self._turn} cannot take a move for turn {move.number} with {len(results)} results")
+        if move.number != self._number or self.status is not _RUNNING or len(results) != len(move.calls):
+            raise ValueError(
+                f"turn {self._number} cannot take a move for turn {move.number} with {len(results)} results for "
+                f"{len(move.calls)} calls"
+            )
         for result in results:
             if result.error is not None:
                 raise result.error
@@ -200,15 +205,17 @@ class Episode:
         # The text is made before any state changes: a protocol that raises leaves the episode as it was.
         if move.status is _RUNNING and isinstance(action, Calls):
             observation = self._tell(move, results, said)
-            for result in results:
-                self._searches += self._tools[result.call.tool].is_search
+            for call, result in zip(move.calls, results, strict=True):
+                self._searches += self._tools[call.tool].is_search
                 if result.passages is not None:
-                    self._evidence.saw(self._searches, result.passages)
+                    # A tool that is no search may bring passages before the first search.
+                    self._evidence.saw(self._searches or 1, result.passages)
                     ids += [passage.id for passage in result.passages]
         elif move.status is _RUNNING and isinstance(action, Malformed):
             observation = self._protocol.feedback(action)
             said.append({"role": "user", "content": observation})
         self._turn += 1
+        self._number += 1
         self._format_ok &= turn.format_ok
         self.status = move.status
         self.transcript += (("policy", turn.text), ("environment", observation))
@@ -219,21 +226,21 @@ class Episode:
         info["cut"], info["passages"], info["messages"] = turn.cut, ids, said
         info["reward_parts"] = {"turn": 0.0, "outcome": 0.0}
         if isinstance(action, Calls):
-            info["action"] = action.calls[0].tool
+            info["action"] = (move.calls or action.calls)[0].tool
         elif isinstance(action, Malformed):
             info["action"], info["malformed"] = "malformed", action.reason
         else:
             info["action"] = "answer"
-        reward = 0.0 if move.status is _RUNNING else self._score(action, info)
+        reward = 0.0 if move.status is _RUNNING else self._finish(action, info)
         return Step(observation, reward, move.status, info)
 
     def _tell(self, move: Move, results: Sequence[Result], said: list[dict[str, Any]]) -> str:
         """The observation after calls; the same goes into `said` as one message for each call."""
-        # The results are put back into the order of the calls in the turn, by identity: two calls may be equal.
+        # The bad calls go back between the good ones, by identity: two calls may be equal.
         if move.refused:
-            everything = {id(result.call): result for result in (*results, *move.refused)}
             assert isinstance(move.turn.action, Calls)
-            results = [everything[id(call)] for call in move.turn.action.calls]
+            good, bad = iter(results), {id(result.call): result for result in move.refused}
+            results = [bad[id(call)] if id(call) in bad else next(good) for call in move.turn.action.calls]
         contents = []
         for result in results:
             contents.append(content := self._protocol.content(result))
@@ -241,7 +248,7 @@ class Episode:
             said.append({"role": "tool", "name": call.tool, "tool_call_id": call.id, "content": content})
         return self._protocol.observation(contents)
 
-    def _score(self, action: Action, info: Info) -> float:
+    def _finish(self, action: Action, info: Info) -> float:
         """Fill the keys of `info` that only an ended episode has, and return the reward."""
         # The answer comes from the parsed turn alone: passages may hold anything, tags and boxes included.
         answer = action.text if isinstance(action, Answer) else None
@@ -264,7 +271,7 @@ class Episode:
         return reward
 
     def _blank_info(self) -> Info:
-        """`info` before the first turn. A later one starts as a copy of it, which is faster than making it anew."""
+        """`info` before the first turn. A later one starts as a copy of it, which is faster than making a new one."""
         return {
             "question_id": self._question.id,
             "hops": self._question.hops,

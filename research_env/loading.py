@@ -45,8 +45,14 @@ class Once(Generic[*Ts, T]):
         self._function = function
         self.forget()
 
+    def renew_locks(self) -> None:
+        """Keep the results and make new locks: in a child process nobody releases what a thread held at the fork."""
+        _, kept, _ = self._state
+        self.forget()
+        self._state[1].update(kept)
+
     def forget(self) -> None:
-        """Forget every result. The locks are new, too: a lock that a thread held during a fork is never released."""
+        """Forget every result."""
         # One attribute, so that a running call ends with the state that it began with and keeps nothing in the new one.
         self._state: tuple[threading.Lock, LRUCache[Any, T], dict[Any, Any]] = (threading.Lock(), LRUCache(_KEPT), {})
 
@@ -105,11 +111,22 @@ def questions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Sequ
     """
     splits = dataset(key).splits
     if split not in splits:
-        raise ConfigurationError(f"split={split!r}: {key.name} has {', '.join(map(repr, splits))}")
-    found = splits[split] if hops is None else select(splits[split], hops)
+        known = ", ".join(map(repr, splits)) or "no splits"
+        raise ConfigurationError(f"split={split!r}: {key.name} has {known}")
+    there = splits[split]
+    # Somebody else's loader may have put anything here; of a long split the first question stands for all.
+    if not isinstance(there, Sequence) or not all(_is_question(each) for each in there[:1]):
+        raise ConfigurationError(f"dataset={key.name!r}: split {split!r} is not a sequence of Question")
+    if not len(there):
+        raise ConfigurationError(f"split={split!r}: {key.name} has no question in it")
+    found = there if hops is None else select(there, hops)
     if not len(found):
         raise ConfigurationError(f"hops={list(hops or ())}: {key.name} {split} has no question with that many hops")
     return found
+
+
+def _is_question(each: Any) -> bool:
+    return isinstance(each, Question) and isinstance(each.text, str) and bool(each.answers)
 
 
 @Once
@@ -220,9 +237,17 @@ def _checked(loaded: Any, name: str) -> Dataset:
         )
     if not isinstance(loaded.pool, Pool | None):
         raise ConfigurationError(f"{what}: pool is {type(loaded.pool).__name__}, not a research_env.types.Pool or None")
+    if loaded.pool and not (callable(loaded.pool.passages) and callable(loaded.pool.count)):
+        raise ConfigurationError(f"{what}: passages and count of its pool must be functions")
     return loaded
 
 
+def _in_child() -> None:
+    """A child process must not use its parent's connections, nor wait for locks that its parent's threads hold."""
+    for function in (dataset, questions, positions, _corpus):
+        function.renew_locks()
+    retriever.forget()
+
+
 if hasattr(os, "register_at_fork"):
-    # A child process must not write to its parent's connections, nor wait for locks that its parent's threads hold.
-    os.register_at_fork(after_in_child=forget)
+    os.register_at_fork(after_in_child=_in_child)

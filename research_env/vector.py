@@ -25,7 +25,7 @@ class BatchedVectorEnv(SyncVectorEnv):
 
     The turns of all environments are parsed first; then the calls of all of them run together, so a server gets one
     batch of queries and not one query after the other; then every environment takes its step. If a call fails, the
-    step raises before any environment has taken it, and the same step may be tried again.
+    step raises before any environment has taken it; when the same step is tried again, only what failed runs again.
     """
 
     def __init__(self, env_fns: Iterable[Callable[[], gym.Env[str, str]]], **kwargs: Any) -> None:
@@ -39,10 +39,13 @@ class BatchedVectorEnv(SyncVectorEnv):
             ConfigurationError: an environment is not of this package, or they differ in the corpus, its options or the
                 tools.
         """
-        super().__init__(list(env_fns), **kwargs)
+        if not (functions := list(env_fns)):
+            raise ConfigurationError("env_fns is empty: give one function for each environment")
+        super().__init__(functions, **kwargs)
         self._inner = [_inner(env) for env in self.envs]
         first = self._inner[0].settings
-        for name in ("dataset", "corpus", "retrieval", "top_k", "tools"):
+        # `model_extra` has the options of the data set, e.g. which world the encyclopedia is of.
+        for name in ("dataset", "model_extra", "corpus", "retrieval", "top_k", "tools"):
             for inner in self._inner:
                 if getattr(inner.settings, name) != getattr(first, name):
                     raise ConfigurationError(
@@ -59,21 +62,37 @@ class BatchedVectorEnv(SyncVectorEnv):
         texts = list(iterate(self.action_space, actions))
         # An environment that is about to be reset in this step has no turn to take.
         resetting = self._autoreset_envs if self.autoreset_mode == AutoresetMode.NEXT_STEP else [False] * len(texts)
-        moves = {at: self._inner[at].act(text) for at, text in enumerate(texts) if not resetting[at]}
+        moves = {
+            at: self._inner[at].act(text)
+            for at, text in enumerate(texts)
+            # One that is prepared is left from a step that another environment's outage has stopped.
+            if not resetting[at] and not self._inner[at].prepared(text)
+        }
         # The settings agree (see `__init__`), so the tools of the first environment serve all of them.
         results = run(self._inner[0].tools, [call for move in moves.values() for call in move.calls])
-        for result in results:
-            if result.error is not None:
-                raise result.error
+        outage: Exception | None = None
         place = 0
         for at, move in moves.items():
-            self._inner[at].prepare(texts[at], move, results[place : place + len(move.calls)])
+            own = results[place : place + len(move.calls)]
             place += len(move.calls)
+            errors = [result.error for result in own if result.error is not None]
+            if errors:
+                outage = outage or errors[0]
+            else:
+                self._inner[at].prepare(texts[at], move, own)
+        if outage is not None:
+            raise outage
         # This calls `step` of each environment, which finds the results that `prepare` has left with it.
         return super().step(actions)
 
 
 def _inner(env: gym.Env[str, str]) -> ReSearchEnv:
-    if not isinstance(env.unwrapped, ReSearchEnv):
-        raise ConfigurationError(f"{env.unwrapped} is not a ReSearchEnv: use gymnasium's SyncVectorEnv")
-    return env.unwrapped
+    inner = env
+    while isinstance(inner, gym.Wrapper):
+        # Its environment would be stepped with another turn than the one that was parsed here.
+        if isinstance(inner, gym.ActionWrapper):
+            raise ConfigurationError(f"{type(inner).__name__} changes actions: use gymnasium's SyncVectorEnv")
+        inner = inner.env
+    if not isinstance(inner, ReSearchEnv):
+        raise ConfigurationError(f"{inner} is not a ReSearchEnv: use gymnasium's SyncVectorEnv")
+    return inner

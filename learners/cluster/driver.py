@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayTaskError
 
-from learners.cluster import placement, shares
+from learners.cluster import division, placement
 from learners.cluster.actors import RolloutActor, TrainerActor
 from learners.config import Config
 from learners.environment import EnvironmentFault
@@ -59,7 +59,7 @@ class RayCluster:
             [
                 worker.collect.remote(share, dict(env_kwargs), temperature)
                 for worker, share in zip(
-                    self._workers, shares.plays_of_workers(plays, len(self._workers)), strict=True
+                    self._workers, division.plays_of_workers(plays, len(self._workers)), strict=True
                 )
             ]
         )  # fmt: skip
@@ -67,16 +67,16 @@ class RayCluster:
         return Rollout(trajectories, sum(p.retried for p in parts), sum(p.dropped for p in parts))
 
     def score(self, trajectories: Sequence[Trajectory], wanted: frozenset[str]) -> dict[str, list[np.ndarray]]:
-        def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+        def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:
             return self._on_ranks("score", [(batches, wanted) for batches in of_ranks])
 
-        return shares.score(trajectories, wanted, self.config.trainer.max_batch_tokens, len(self._trainers), run)
+        return division.score(trajectories, wanted, self.config.trainer.max_batch_tokens, len(self._trainers), run)
 
     def step(
         self, batches: Sequence[Batch], learning_rate: float, coefficients: Mapping[str, float]
     ) -> dict[str, float]:
         dealt = deal(batches, len(self._trainers))
-        return shares.merge_metrics(
+        return division.merge_metrics(
             self._on_ranks("step", [(share, learning_rate, dict(coefficients)) for share in dealt])
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from learners.cluster import placement, shares
+from learners.cluster import division, placement
 from learners.cluster.actors import RolloutActor, TrainerActor
 from learners.config import Config
 from learners.rollout import Rollout
@@ -34,7 +34,7 @@ class LocalCluster:
         Raises:
             ValueError: the configuration asks for several engines or trainers.
         """
-        if config.engine.count > 1 or config.trainer.count > 1:
+        if config.engine.count > 1 or (trainers and config.trainer.count > 1):
             raise ValueError(
                 f"--cluster local has one engine and one trainer, not {config.engine.count} and "
                 f"{config.trainer.count}; leave --engine.count and --trainer.count at 1, or use --cluster ray"
@@ -61,15 +61,15 @@ class LocalCluster:
         return self._wait(self._rollout.collect(plays, env_kwargs, temperature))
 
     def score(self, trajectories: Sequence[Trajectory], wanted: frozenset[str]) -> dict[str, list[np.ndarray]]:
-        def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+        def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:
             return [self._trainer.call("score", batches, wanted) for batches in of_ranks]
 
-        return shares.score(trajectories, wanted, self.config.trainer.max_batch_tokens, 1, run)
+        return division.score(trajectories, wanted, self.config.trainer.max_batch_tokens, 1, run)
 
     def step(
         self, batches: Sequence[Batch], learning_rate: float, coefficients: Mapping[str, float]
     ) -> dict[str, float]:
-        return shares.merge_metrics([self._trainer.call("step", batches, learning_rate, coefficients)])
+        return division.merge_metrics([self._trainer.call("step", batches, learning_rate, coefficients)])
 
     def publish(self, version: int) -> None:
         # An engine takes copies: these arrays are the very weights that the next step changes.

@@ -19,7 +19,8 @@ import torch
 from learners import seeds
 from learners.checkpoint import replace_folder
 from learners.config import Config
-from learners.environment import EnvironmentFault, make
+from learners.environment import EnvironmentFault, faults, make
+from learners.old_form import COST_WRAPPER
 from learners.packed_model import ATTENTION, token_logprobs
 from learners.packing import pack
 from learners.renderers.plain import PlainRenderer
@@ -42,8 +43,10 @@ def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
     environment = config.environment()
     recipe = [_VERSION, environment.id, environment.kwargs, config.tiny.model_dump(), config.warmup.model_dump(),
               config.seed, config.engine.max_length]  # fmt: skip
-    if environment.wrappers:  # they may change what the environment says
-        recipe.append([wrapper.model_dump() for wrapper in environment.wrappers])
+    # A wrapper may change what the environment says. A cost of searching does not, and only rewards know of it.
+    wrappers = [wrapper.model_dump() for wrapper in environment.wrappers if wrapper.name != COST_WRAPPER]
+    if wrappers:
+        recipe.append(wrappers)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     home = Path(os.environ.get("RESEARCH_HOME") or platformdirs.user_data_path("research-gym"))
     folder = home / "policies" / f"tiny-{key}"
@@ -103,21 +106,24 @@ def random_episodes(env: gym.Env[str, str], first_seed: int) -> Iterator[Episode
     """Episodes of the random agent, without end.
 
     Raises:
-        EnvironmentFault: a sampled action is empty: the action space has no example to give.
+        EnvironmentFault: the environment failed, or a sampled action is empty: its space has no example to give.
     """
     seed = first_seed
     while True:
-        prompt, _ = env.reset(seed=seed)
+        with faults():
+            prompt, _ = env.reset(seed=seed)
         seed += 1
         episode, over = [("prompt", prompt)], False
         while not over:
-            action = env.action_space.sample()
+            with faults():
+                action = env.action_space.sample()
             if not action:
                 raise EnvironmentFault(
                     "the tiny policy warms up on env.action_space.sample(), which gave an empty action here; "
                     "give --model a pretrained policy instead"
                 )
-            observation, _, terminated, truncated, _ = env.step(action)
+            with faults():
+                observation, _, terminated, truncated, _ = env.step(action)
             episode += [("policy", action), ("environment", observation)]
             over = terminated or truncated
         yield episode

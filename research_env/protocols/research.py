@@ -53,13 +53,24 @@ class ResearchProtocol:
     r"""The paper's prompt in our words. It has other braces (`\boxed{}`): replace `{question}`, do not `format`."""
 
     def __init__(self, tools: Sequence[Tool]) -> None:
-        """Raises ConfigurationError for a tool that does not take exactly one argument."""
+        """Keep the tools.
+
+        Raises:
+            ConfigurationError: a tool does not take exactly one text, or has the name of another tag.
+        """
         for tool in tools:
             if len(tool.required) != 1:
                 raise ConfigurationError(
                     f"tool {tool.name!r} takes {len(tool.required)} arguments: {', '.join(tool.required) or 'none'}; "
                     "protocol 'research' can use a tool that takes exactly one"
                 )
+            kind = tool.parameters["properties"].get(tool.required[0], {}).get("type", "string")
+            if kind != "string":
+                raise ConfigurationError(
+                    f"tool {tool.name!r} takes an argument of type {kind}; protocol 'research' gives it a string"
+                )
+            if tool.name in ("think", "result", "answer"):
+                raise ConfigurationError(f"tool {tool.name!r}: protocol 'research' has a tag of that name")
         self._arguments = {tool.name: tool.required[0] for tool in tools}
         self._acting = [*self._arguments, "answer"]
         self.stop = tuple(f"</{name}>" for name in self._acting)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ValidationError
 
@@ -56,6 +58,9 @@ def check(model: type[RowT], row: Any, where: str) -> RowT:
     raise DataInvalid(f"{where}: {field}={short(first['input'])}: {message}" if field else f"{where}: {message}")
 
 
+_alive: WeakValueDictionary[int, Splits] = WeakValueDictionary()
+
+
 class Splits(Mapping[str, Sequence[Question]]):
     """Split name -> questions; a split is read when it is first asked for, once, whatever the number of threads.
 
@@ -65,6 +70,11 @@ class Splits(Mapping[str, Sequence[Question]]):
     def __init__(self, readers: Mapping[str, Callable[[], Sequence[Question]]]) -> None:
         self._readers = dict(readers)
         self._questions: dict[str, Sequence[Question]] = {}
+        self._renew_locks()
+        _alive[id(self)] = self
+
+    def _renew_locks(self) -> None:
+        # Also in a child process, where nobody releases what a thread held at the fork.
         # One lock for each split: a thread that wants the small one must not wait until the large one has been read.
         self._locks = {split: threading.Lock() for split in self._readers}
 
@@ -92,3 +102,12 @@ def select(questions: Sequence[Question], hops: Sequence[int]) -> Sequence[Quest
     if with_hops is not None:
         return with_hops(hops)
     return [question for question in questions if question.hops in hops]
+
+
+def _in_child() -> None:
+    for splits in list(_alive.values()):
+        splits._renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from research_env.errors import ConfigurationError
+from research_env.text import short
 from research_env.types import Call, Hit, Result
+
+_TYPES: dict[Any, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
+"""Types of JSON schema that are checked."""
 
 
 class Searcher(Protocol):
@@ -68,9 +72,10 @@ class Tool:
         for name, value in arguments.items():
             if name not in known:
                 return f"{self.name} has no such argument; it takes {', '.join(known)}"
-            # Only strings are checked here, because texts with tags give nothing else; a tool checks its own numbers.
-            if not isinstance(value, str) and known[name].get("type") == "string":
-                return f"{self.name} takes a string as {name}"
+            wanted = known[name].get("type")
+            # In Python True is an int, in JSON it is none.
+            if wanted in _TYPES and (not isinstance(value, _TYPES[wanted]) or (wanted != "boolean" and value is True)):
+                return f"{self.name} takes {'an' if wanted == 'integer' else 'a'} {wanted} as {name}"
         return ""
 
     def run(self, calls: Sequence[Call]) -> list[Result]:
@@ -97,9 +102,18 @@ def run(tools: Mapping[str, Tool], calls: Sequence[Call]) -> list[Result]:
 def _run_one(tool: Tool, calls: Sequence[Call]) -> list[Result]:
     try:
         results = tool.run(calls)
-        if len(results) != len(calls):
-            raise ConfigurationError(f"tool {tool.name!r} returned {len(results)} results for {len(calls)} calls")
+        _check(tool, results, calls)
     # One tool's failure must not lose the results of the turn's other tools, nor those of other episodes.
     except Exception as error:
         return [Result(call, error=error) for call in calls]
     return results
+
+
+def _check(tool: Tool, results: Sequence[Result], calls: Sequence[Call]) -> None:
+    """What a tool returned; it may be somebody else's."""
+    if not isinstance(results, Sequence) or len(results) != len(calls):
+        said = f"{len(results)} results" if isinstance(results, Sequence) else type(results).__name__
+        raise ConfigurationError(f"tool {tool.name!r} returned {said} for {len(calls)} calls")
+    for result in results:
+        if not isinstance(result, Result) or not isinstance(result.text, str):
+            raise ConfigurationError(f"tool {tool.name!r} returned {short(result)}, not a Result with a text")

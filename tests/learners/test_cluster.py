@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from learners import seeds
-from learners.cluster import shares
+from learners.cluster import division
 from learners.cluster.driver import get
 from learners.environment import EnvironmentFault
 from learners.types import Batch, Play, Trajectory
@@ -45,7 +45,7 @@ def test_other_errors_keep_the_actors_traceback() -> None:
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_plays_of_one_group_stay_together(workers: int) -> None:
     plays = seeds.training(0, 0, 0, prompts=5, group_size=3)
-    parts = shares.plays_of_workers(plays, workers)
+    parts = division.plays_of_workers(plays, workers)
     assert len(parts) == workers
     assert [play for part in parts for play in part] == plays
     whole = [[len(list(group)) for _, group in groupby(part, key=lambda play: play.group)] for part in parts]
@@ -54,9 +54,9 @@ def test_plays_of_one_group_stay_together(workers: int) -> None:
 
 
 def test_an_evaluation_is_divided_evenly() -> None:
-    parts = shares.plays_of_workers(seeds.evaluation(range(10)), 2)
+    parts = division.plays_of_workers(seeds.evaluation(range(10)), 2)
     assert [[play.seed for play in part] for part in parts] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert shares.plays_of_workers([Play(1, 0, 0)], 3) == [[], [], [Play(1, 0, 0)]]
+    assert division.plays_of_workers([Play(1, 0, 0)], 3) == [[], [], [Play(1, 0, 0)]]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -66,13 +66,13 @@ def test_scores_come_back_to_their_trajectories(make_trajectory: Callable[..., T
     trajectories = [make_trajectory(length, [(2, 5), (6, length)], seed=length) for length in lengths]
     calls = []
 
-    def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+    def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:
         calls.append([len(batches) for batches in of_ranks])
         return [
             [{"old": b.ids * b.mask * 1.0, "reference": b.ids * b.mask * -2.0} for b in batches] for batches in of_ranks
         ]
 
-    found = shares.score(trajectories, frozenset({"old", "reference"}), 45, ranks, run)
+    found = division.score(trajectories, frozenset({"old", "reference"}), 45, ranks, run)
     assert len(calls) == 1
     assert len(set(calls[0])) == 1, "every rank runs as many batches, or they would wait for each other"
     assert set(found) == {"old", "reference"}
@@ -83,12 +83,12 @@ def test_scores_come_back_to_their_trajectories(make_trajectory: Callable[..., T
 
 
 def test_nothing_is_run_where_there_is_nothing_to_score() -> None:
-    def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+    def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:
         raise AssertionError
 
-    assert shares.score([], frozenset({"old"}), 45, 2, run) == {"old": []}
+    assert division.score([], frozenset({"old"}), 45, 2, run) == {"old": []}
 
 
 def test_metrics_of_ranks_add_up_but_for_the_gradient_norm() -> None:
     parts = [{"loss": 0.25, "gradient_norm": 3.0}, {"loss": 0.5, "gradient_norm": 3.0}]
-    assert shares.merge_metrics(parts) == {"loss": 0.75, "gradient_norm": 3.0}
+    assert division.merge_metrics(parts) == {"loss": 0.75, "gradient_norm": 3.0}

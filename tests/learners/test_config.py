@@ -243,7 +243,8 @@ def test_wrappers_and_metrics_belong_to_the_environment(tmp_path: Path) -> None:
     assert [(each.name, each.kwargs) for each in environment.wrappers] == [("c:D", {}), ("e:F", {"g": 1})]
     assert environment.metrics == "a:b"
     other = load_config(["--config", str(path), "--env", "some_module:Some-v0"]).environment()
-    assert (other.wrappers, other.metrics) == ([], "learners.metrics:by_hops")
+    assert (other.id, other.kwargs) == ("some_module:Some-v0", {})
+    assert (other.wrappers, other.metrics) == (environment.wrappers, "a:b")
     told = load_config(["--research.wrappers", "h:I", "--research.wrappers", '{"name": "j:K", "kwargs": {"l": 2}}'])
     assert [(each.name, each.kwargs) for each in told.research.wrappers] == [("h:I", {}), ("j:K", {"l": 2})]
 

@@ -192,3 +192,35 @@ def test_groups_come_apart_again(make_trajectory: MakeTrajectory) -> None:
     """A dropped episode leaves its group smaller, and the others as they are."""
     played = [make_trajectory(9, [(3, 8)], seed=group, group=group) for group in (0, 0, 1, 2, 2)]
     assert [len(group) for group in by_group(played)] == [2, 1, 2]
+
+
+class TooMany(GRPO):
+    def share(self, groups: Sequence[Group]) -> list[np.ndarray]:
+        return [*super().share(groups), np.zeros(9, np.float32)]
+
+
+class TooShort(GRPO):
+    def credit(self, groups: Sequence[Group], scores: Scores) -> list[Credit]:
+        return [Credit(credit.advantages[1:]) for credit in super().credit(groups, scores)]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "named"), [(TooMany, "TooMany.share gave 3 arrays for 2"), (TooShort, "TooShort.credit")]
+)
+def test_an_algorithm_that_miscounts_is_named(
+    make_trajectory: MakeTrajectory, algorithm: type[GRPO], named: str
+) -> None:
+    """One share too many would give each later trajectory that of another."""
+    cluster, config = Recorder(make_trajectory), configured("--minibatches 2")
+    with pytest.raises(ValueError, match=named):
+        learn(config, algorithm(GRPOSettings()), cluster, groups_of(make_trajectory, [1, 0], [0, 1]), step=0)  # type: ignore[arg-type]
+    assert cluster.named("step") == []
+
+
+def test_a_group_that_was_dropped_whole_was_not_rejected(make_trajectory: MakeTrajectory) -> None:
+    class Lossy(Recorder):
+        def collect(self, plays: Sequence[Play], *args: Any) -> Rollout:
+            return super().collect([play for play in plays if play.group != 1], *args)
+
+    played = roll_out(configured("--prompts 3"), GRPO(GRPOSettings()), Lossy(make_trajectory), by_hops, {}, 0, 0)
+    assert (len(played.groups), played.metrics["groups_rejected"]) == (2, 0)

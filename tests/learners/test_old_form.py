@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from learners.config import Config, load_config, resolve
-from learners.old_form import COST_WRAPPER, new_form, search_cost, split_arguments
+from learners.old_form import COST_WRAPPER, new_form, split_arguments, with_cost
 
 OLD = "clip = 0.3\nkl = 0.1\nfinal_kl = 0.02\nflat_episodes = 3\nchat = true\nsearch_cost = 0.05\n"
 
@@ -63,7 +63,8 @@ def test_saved_settings(tmp_path: Path) -> None:
 def test_the_present_form_wins() -> None:
     assert new_form({"kl": 1, "clip": 2, "objective": {"kl": 3}})["objective"] == {"kl": 3, "clip": 2}
     assert new_form({"chat": True, "renderer": "a:B"}) == {"renderer": "a:B"}
-    assert new_form({"search_cost": 1, "research": {"wrappers": ["a:B"], "id": "x"}})["research"] == {
+    cost = {"name": COST_WRAPPER, "kwargs": {"cost": 9}}
+    assert with_cost({"search_cost": 1, "research": {"wrappers": [cost, "a:B"], "id": "x"}})["research"] == {
         "wrappers": ["a:B", {"name": COST_WRAPPER, "kwargs": {"cost": 1.0}}],
         "id": "x",
     }
@@ -96,15 +97,22 @@ def test_a_wrong_value_is_named(given: dict[str, Any], named: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_a_cost_is_never_lost_in_silence(tmp_path: Path) -> None:
-    """The wrapper belongs to the preset's environment; the cost used to count in any."""
+def test_a_cost_stands_beside_other_wrappers_and_goes_around_any_environment(tmp_path: Path) -> None:
     path = tmp_path / "old.toml"
-    path.write_text("search_cost = 0.1\n")
-    for line in (["--config", str(path)], ["--search-cost", "0.1"]):
-        with pytest.raises(ValueError, match=r"search_cost.*Other-v0.*\[research\]"):
-            load_config([*line, "--env", "Other-v0"])
-    assert load_config(["--search-cost", "0", "--env", "Other-v0"]).environment().wrappers == []
-    assert search_cost({}) == 0.0
+    path.write_text('search_cost = 0.1\n[research]\nwrappers = ["a:B"]\n')
+
+    def wrappers(*line: str) -> list[str]:
+        return [each.name for each in load_config(["--config", str(path), *line]).environment().wrappers]
+
+    assert wrappers() == wrappers("--search-cost", "0.2") == wrappers("--env", "Other-v0") == ["a:B", COST_WRAPPER]
+    assert wrappers("--search-cost", "0") == ["a:B"]
+    assert load_config(["--search-cost", "0.1", "--env", "Other-v0"]).environment().wrappers[0].kwargs == {"cost": 0.1}
+
+
+@pytest.mark.parametrize("research", ["x", {"wrappers": "x"}])
+def test_a_section_that_is_none_is_named_beside_a_cost(research: Any) -> None:
+    with pytest.raises(ValueError, match=r"^research"):
+        resolve({"search_cost": 0.1, "research": research})
 
 
 def test_a_flag_without_its_value_is_named(capsys: pytest.CaptureFixture[str]) -> None:

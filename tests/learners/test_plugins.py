@@ -17,7 +17,9 @@ from learners.renderers import RENDERERS
 MODULE = """
 from pydantic import BaseModel
 from learners.algorithms.base import Algorithm, Term
+from learners.engines import Engine as EngineProtocol
 from learners.environment import EnvironmentFault
+from learners.renderers import Renderer as RendererProtocol
 
 class Bare(Algorithm):
     pass
@@ -41,6 +43,30 @@ class NoSettings(Good):
 class BadTerm(Good):
     def terms(self):
         return [Term("entropy", None, 0.1, needs=frozenset({"entropies"}))]
+
+class NoList(Good):
+    def terms(self): ...
+
+class Twice(Good):
+    def terms(self):
+        return [Term("x", None, 0.1), Term("x", None, 0.1)]
+
+class Backwards(Good):
+    rounds = -1
+
+class Blocking:
+    def __init__(self, config, model, seed=0): ...
+    def generate(self, ids, sampling): ...
+    async def update_weights(self, weights, version): ...
+    def close(self): ...
+
+class Inherits(EngineProtocol):
+    def __init__(self, config, model, seed=0): ...
+    async def generate(self, ids, sampling): ...
+
+class InheritsRenderer(RendererProtocol):
+    def __init__(self, tokenizer): ...
+    def begin(self, prompt, info): ...
 
 class Broken(Good):
     def terms(self):
@@ -120,6 +146,10 @@ def test_an_outsiders_fit() -> None:
         ("algorithm", "plugged:Engine", ["lacks: Settings, needs"]),
         ("algorithm", "plugged:NoModel", ["Settings", "pydantic"]),
         ("algorithm", "plugged:Greedy", ["rewards", "old, probes, reference"]),
+        ("algorithm", "plugged:Backwards", ["rounds = -1"]),
+        ("engine", "plugged:Blocking", ["write `async def` for generate, close"]),
+        ("engine", "plugged:Inherits", ["lacks: update_weights, close"]),
+        ("renderer", "plugged:InheritsRenderer", ["lacks: observe, decode"]),
         ("algorithm", "plugged:Stringy", ["needs = 'old'", "a set of names"]),
         ("algorithm", "plugged:NoSettings", ["cannot be called with (settings)"]),
         ("algorithm", "plugged:Absent", ["plugged:Absent cannot be loaded", "Absent"]),
@@ -148,7 +178,13 @@ def test_a_wrong_one_is_one_line(kind: str, name: str, named: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "named"), [("BadTerm", "term 'entropy', needs entropies"), ("Broken", "no_such_knob")]
+    ("name", "named"),
+    [
+        ("BadTerm", "term 'entropy', needs entropies"),
+        ("Broken", "no_such_knob"),
+        ("NoList", "returned None; give a list"),
+        ("Twice", "two terms have the same name"),
+    ],
 )
 def test_the_terms_of_an_algorithm_are_looked_at(name: str, named: str) -> None:
     settings = plugins.algorithm(f"plugged:{name}").Settings()

@@ -217,11 +217,12 @@ def test_the_environment_may_truncate(tokenizer: Any) -> None:
 
 
 def test_the_token_budget_ends_an_episode(tokenizer: Any) -> None:
-    """The prompt, one turn, and an observation that leaves no room for a turn. What the turn was given stays."""
+    """The prompt, one turn, and an observation that leaves no room for a turn. The turn keeps what it was given."""
     used = sum(len(tokenizer.encode(text)) for text in ("door 4:", " I look.", " gold4 "))
     engine = Script(tokenizer, careful)
     (trajectory,) = play(engine, [4], Limits(used, 30), env_kwargs={"cost": 0.25}).trajectories
-    assert (trajectory.status, trajectory.reward) == ("length", -0.25)
+    assert (trajectory.status, trajectory.reward) == ("length", 0.0)
+    assert [turn.reward for turn in trajectory.turns] == [-0.25]
     assert trajectory.info["searches"] == 1
     assert len(engine.calls) == 1
     assert tokenizer.decode(trajectory.ids[trajectory.mask]) == " I look."

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch.multiprocessing
 
-from learners.cluster import shares
+from learners.cluster import division
 from learners.cluster.actors import TrainerActor
 from learners.config import Config, load_config
 from learners.packing import deal, pack, pack_to_score
@@ -56,7 +56,7 @@ def test_two_ranks_make_the_step_of_one(
     spans = {40: [(5, 20), (30, 40)], 25: [(10, 25)], 33: [(3, 20)]}
     trajectories = [make_trajectory(length, turns, seed=length) for length, turns in spans.items()]
     one = Trainer(configured(1), str(tiny_folder))
-    scores = shares.score(trajectories, SCORES, 42, 1, lambda of_ranks: [one.score(of_ranks[0], SCORES)])
+    scores = division.score(trajectories, SCORES, 42, 1, lambda of_ranks: [one.score(of_ranks[0], SCORES)])
     tokens = sum(int(t.mask.sum()) for t in trajectories)
     batches = pack(
         trajectories,
@@ -75,10 +75,10 @@ def test_two_ranks_make_the_step_of_one(
     arguments = (address, str(tiny_folder), to_score, deal(batches, 2), tmp_path)
     torch.multiprocessing.spawn(rank_main, arguments, nprocs=2)
 
-    def run(of_ranks: list[list[Batch]]) -> list[list[shares.Columns]]:
+    def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:
         return [[load(tmp_path / f"scores{rank}-{n}.npz") for n in range(len(b))] for rank, b in enumerate(of_ranks)]
 
-    for name, columns in shares.score(trajectories, SCORES, 42, 2, run).items():
+    for name, columns in division.score(trajectories, SCORES, 42, 2, run).items():
         for ours, column in zip(columns, scores[name], strict=True):
             np.testing.assert_allclose(ours, column, atol=1e-4, err_msg=name)
 

@@ -1,4 +1,4 @@
-"""What environments share: loaded once for a key, a lock for each key, and data sets of somebody else's."""
+"""What environments share: loaded once for a key, a lock for each key, and what a child process keeps."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import pytest
 
 import research_env  # noqa: F401  (registers the ids)
 from research_env import loading
-from research_env.__main__ import main
-from research_env.errors import ConfigurationError, DataMissing, ResearchError
+from research_env.errors import ConfigurationError, DataMissing
 from research_env.loading import DatasetKey, Once
+from research_env.questions.base import Splits
 from research_env.retrieval.gateway.gateway import Gateway
 from research_env.types import Dataset, Passage, Pool, Question
 
@@ -37,38 +36,6 @@ def forget() -> Iterator[None]:
     loading.forget()
     yield
     loading.forget()
-
-
-# Data sets of somebody else's.
-
-
-def load_books(*, answer: str = "Bram Tovik") -> Dataset:
-    question = Question("b0", "Who wrote Amber Kesh?", (answer,), 1, gold_passages=("p0",))
-    return Dataset("books", {"train": [question]}, Pool("books", "v1", lambda: BOOKS, lambda: len(BOOKS)))
-
-
-def load_without_passages() -> Dataset:
-    return Dataset("bare", {"train": [Question("b0", "Who?", ("I",), 1)]}, None)
-
-
-def load_anything(**options: Any) -> Dataset:
-    return load_books(answer=options["name"])
-
-
-def load_nothing() -> None:
-    return None
-
-
-def load_a_list_of_splits() -> Dataset:
-    return Dataset("bare", [], None)  # type: ignore[arg-type]
-
-
-def load_a_list_of_passages() -> Dataset:
-    return Dataset("bare", {}, BOOKS)  # type: ignore[arg-type]
-
-
-def load_a_file(path: str) -> Dataset:
-    return load_books()
 
 
 # Locks.
@@ -121,7 +88,7 @@ def test_an_index_that_is_built_stalls_no_search(monkeypatch: pytest.MonkeyPatch
 
 
 def load_bare() -> Dataset:
-    return load_without_passages()
+    return Dataset("bare", {"train": [Question("b0", "Who?", ("I",), 1)]}, None)
 
 
 def test_threads_that_ask_for_one_key_load_it_once() -> None:
@@ -219,6 +186,18 @@ def test_a_child_process_opens_its_own_retriever() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_a_child_process_keeps_what_was_read_and_not_the_locks() -> None:
+    """A data set takes seconds to read. A lock that a thread held at the fork would never be released."""
+    found = loading.dataset(SMALL)
+    kept = Splits({"train": lambda: [1], "dev": lambda: [2]})  # type: ignore[list-item]
+    assert kept["train"] == [1]
+    kept._locks["dev"].acquire()
+    child = os.fork()
+    if child == 0:
+        os._exit(not (loading.dataset(SMALL) is found and kept["train"] == [1] and kept["dev"] == [2]))
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_child_process_does_not_wait_for_a_thread_of_its_parent() -> None:
     busy, free = threading.Event(), threading.Event()
 
@@ -233,7 +212,7 @@ def test_a_child_process_does_not_wait_for_a_thread_of_its_parent() -> None:
     assert busy.wait(10)
     child = os.fork()
     if child == 0:
-        once.forget()  # as `loading` does for its own after a fork
+        once.renew_locks()  # as `loading` does for its own after a fork
         free.set()
         os._exit(once(1) - 1)
     ended = time.monotonic() + 10
@@ -292,74 +271,3 @@ def test_neither_file_nor_data_set() -> None:
         loading.open_corpus("x" * 300)
     with pytest.raises(DataMissing):
         loading.open_corpus("musique")
-
-
-# A data set of somebody else's, wherever a data set is named.
-
-
-def test_somebody_elses_data_set_in_an_environment() -> None:
-    env = gym.make(SYNTHETIC, dataset=f"{__name__}:load_books", answer="Tovik", disable_env_checker=True)
-    prompt, info = env.reset(seed=0)
-    assert "Who wrote Amber Kesh?" in prompt
-    assert info["corpus"] == {"name": "books", "passages": 2, "hash": "v1"}
-    *_, info = env.step("<think> x </think> <search> Amber Kesh </search>")
-    assert info["passages"] == ["p0"]
-    _, reward, *_ = env.step("<think> x </think> <answer> \\boxed{Tovik} </answer>")
-    assert reward == 1.0
-
-
-def test_somebody_elses_data_set_as_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = str(tmp_path / "index")
-    assert main(["index", "build", "--corpus", f"{__name__}:load_books", "--to", folder]) == 0
-    assert "books, 2 passages, content hash" in capsys.readouterr().out
-    env = gym.make(SYNTHETIC, corpus=folder, disable_env_checker=True)
-    assert env.reset(seed=0)[1]["corpus"]["name"] == "books"
-
-
-@pytest.mark.parametrize("corpus", [f"{__name__}:load_books", "synthetic"])
-def test_a_data_set_is_served(corpus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    server = pytest.importorskip("research_env.retrieval.remote.server")
-    served: list[str] = []
-    monkeypatch.setattr(server, "serve", lambda gateway, *_: gateway.search(["x"], 1) and served.append("searched"))
-    for _ in range(2):  # each time a retriever of its own, because the first has been closed
-        assert main(["serve", "--corpus", corpus, "--port", "18765"]) == 0
-    assert "serving " in capsys.readouterr().out
-    assert served == ["searched"] * 2
-
-
-def test_a_loader_that_takes_any_option() -> None:
-    key = DatasetKey(f"{__name__}:load_anything", '{"name": "Ada"}')
-    assert loading.dataset(key).splits["train"][0].answers == ("Ada",)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "said"),
-    [
-        ("syntetic", {}, "dataset='syntetic' is unknown; known: musique, synthetic, or module:name; did you mean"),
-        ("no_such_module:load", {}, "cannot be loaded (ModuleNotFoundError: No module named 'no_such_module')"),
-        (f"{__name__}:load_bokks", {}, "cannot be loaded (AttributeError"),
-        (f"{__name__}:BOOKS", {}, "list, which cannot be called"),
-        (f"{__name__}:load_nothing", {}, "returns NoneType, not a research_env.types.Dataset"),
-        (f"{__name__}:load_a_list_of_splits", {}, "splits is list, not a mapping of split to questions"),
-        (f"{__name__}:load_a_list_of_passages", {}, "pool is list, not a research_env.types.Pool or None"),
-        (f"{__name__}:load_a_file", {}, "cannot be called with (): missing a required argument: 'path'"),
-        (f"{__name__}:load_books", {"anser": "x"}, "anser='x' is not a keyword argument of this environment; did you"),
-        (f"{__name__}:load_books", {"zzzz": 1}, "zzzz=1 is not a keyword argument of this environment; known: answer"),
-        (f"{__name__}:load_without_passages", {}, "has no passages of its own: say with corpus= what is searched"),
-    ],
-)
-def test_a_wrong_data_set_is_one_clear_line(name: str, options: dict[str, Any], said: str) -> None:
-    makers: list[Callable[[], Any]] = [lambda: gym.make(SYNTHETIC, dataset=name, disable_env_checker=True, **options)]
-    if not options and ":" in name:
-        makers.append(lambda: loading.open_corpus(name))
-        makers.append(lambda: loading.open_gateway(name, {}))
-    for make in makers:
-        with pytest.raises(ResearchError) as caught:
-            make()
-        assert said in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-def test_a_data_set_without_passages_is_searched_elsewhere() -> None:
-    env = gym.make(SYNTHETIC, dataset=f"{__name__}:load_without_passages", corpus="none", disable_env_checker=True)
-    assert env.reset(seed=0)[1]["corpus"]["name"] == "none"

@@ -89,10 +89,17 @@ def test_one_outage_is_raised_before_anybody_has_stepped(counting: Counting) -> 
     counting.bad = ""
     *_, infos = envs.step(actions)
     assert infos["turn"].tolist() == infos["searches"].tolist() == [1] * N
+    assert counting.asked == [list("abcdef"), ["c"], ["c"]], "only what failed runs again"
 
 
 def test_environments_that_search_different_things_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"top_k=3 and 5"):
         BatchedVectorEnv([*makers(), *makers(top_k=3)])
+    with pytest.raises(ConfigurationError, match="world_seed"):
+        BatchedVectorEnv([*makers(world_seed=1), *makers(world_seed=2)])
     with pytest.raises(ConfigurationError, match="SyncVectorEnv"):
         BatchedVectorEnv([lambda: gym.make("CartPole-v1")])
+    with pytest.raises(ConfigurationError, match="changes actions"):
+        BatchedVectorEnv([lambda: gym.wrappers.TransformAction(makers()[0](), str.lower, None)])
+    with pytest.raises(ConfigurationError, match="empty"):
+        BatchedVectorEnv([])

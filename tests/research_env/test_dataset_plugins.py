@@ -1,0 +1,169 @@
+"""A data set of somebody else's, wherever a data set is named; and what is said of one that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+import research_env  # noqa: F401  (registers the ids)
+from research_env import loading
+from research_env.__main__ import main
+from research_env.errors import ResearchError
+from research_env.loading import DatasetKey
+from research_env.types import Dataset, Passage, Pool, Question
+
+SYNTHETIC = "ReSearch-Synthetic-v0"
+BOOKS = [
+    Passage("p0", "Amber Kesh", "Amber Kesh is a novel by Bram Tovik."),
+    Passage("p1", "Bram Tovik", "Bram Tovik was born in Lundor Quay."),
+]
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """Nothing is loaded when a test begins, and nothing stays loaded when it ends."""
+    loading.forget()
+    yield
+    loading.forget()
+
+
+def load_books(*, answer: str = "Bram Tovik") -> Dataset:
+    question = Question("b0", "Who wrote Amber Kesh?", (answer,), 1, gold_passages=("p0",))
+    return Dataset("books", {"train": [question]}, Pool("books", "v1", lambda: BOOKS, lambda: len(BOOKS)))
+
+
+def load_without_passages() -> Dataset:
+    return Dataset("bare", {"train": [Question("b0", "Who?", ("I",), 1)]}, None)
+
+
+def load_anything(**options: Any) -> Dataset:
+    return load_books(answer=options["name"])
+
+
+def load_nothing() -> None:
+    return None
+
+
+def load_a_list_of_splits() -> Dataset:
+    return Dataset("bare", [], None)  # type: ignore[arg-type]
+
+
+def load_a_list_of_passages() -> Dataset:
+    return Dataset("bare", {}, BOOKS)  # type: ignore[arg-type]
+
+
+def load_a_file(path: str) -> Dataset:
+    return load_books()
+
+
+def load_a_generator() -> Dataset:
+    return Dataset("bare", {"train": (q for q in [])}, None)  # type: ignore[dict-item]
+
+
+def load_strings() -> Dataset:
+    return Dataset("bare", {"train": ["Who?"]}, None)  # type: ignore[list-item]
+
+
+def load_empty() -> Dataset:
+    return Dataset("bare", {"train": []}, None)
+
+
+def load_no_splits() -> Dataset:
+    return Dataset("bare", {}, None)
+
+
+def load_a_count() -> Dataset:
+    return Dataset("bare", {"train": load_books().splits["train"]}, Pool("x", "v", list, 3))  # type: ignore[arg-type]
+
+
+def load_and_fail() -> Dataset:
+    raise KeyError("no file")
+
+
+def test_somebody_elses_data_set_in_an_environment() -> None:
+    env = gym.make(SYNTHETIC, dataset=f"{__name__}:load_books", answer="Tovik", disable_env_checker=True)
+    prompt, info = env.reset(seed=0)
+    assert "Who wrote Amber Kesh?" in prompt
+    assert info["corpus"] == {"name": "books", "passages": 2, "hash": "v1"}
+    *_, info = env.step("<think> x </think> <search> Amber Kesh </search>")
+    assert info["passages"] == ["p0"]
+    _, reward, *_ = env.step("<think> x </think> <answer> \\boxed{Tovik} </answer>")
+    assert reward == 1.0
+
+
+def test_somebody_elses_data_set_as_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = str(tmp_path / "index")
+    assert main(["index", "build", "--corpus", f"{__name__}:load_books", "--to", folder]) == 0
+    assert "books, 2 passages, content hash" in capsys.readouterr().out
+    env = gym.make(SYNTHETIC, corpus=folder, disable_env_checker=True)
+    assert env.reset(seed=0)[1]["corpus"]["name"] == "books"
+
+
+@pytest.mark.parametrize("corpus", [f"{__name__}:load_books", "synthetic"])
+def test_a_data_set_is_served(corpus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    server = pytest.importorskip("research_env.retrieval.remote.server")
+    served: list[str] = []
+    monkeypatch.setattr(server, "serve", lambda gateway, *_: gateway.search(["x"], 1) and served.append("searched"))
+    for _ in range(2):  # each time a retriever of its own, because the first has been closed
+        assert main(["serve", "--corpus", corpus, "--port", "18765"]) == 0
+    assert "serving " in capsys.readouterr().out
+    assert served == ["searched"] * 2
+
+
+def test_a_loader_that_takes_any_option() -> None:
+    key = DatasetKey(f"{__name__}:load_anything", '{"name": "Ada"}')
+    assert loading.dataset(key).splits["train"][0].answers == ("Ada",)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("syntetic", {}, "dataset='syntetic' is unknown; known: musique, synthetic, or module:name; did you mean"),
+        ("no_such_module:load", {}, "cannot be loaded (ModuleNotFoundError: No module named 'no_such_module')"),
+        (f"{__name__}:load_bokks", {}, "cannot be loaded (AttributeError"),
+        (f"{__name__}:BOOKS", {}, "list, which cannot be called"),
+        (f"{__name__}:load_nothing", {}, "returns NoneType, not a research_env.types.Dataset"),
+        (f"{__name__}:load_a_list_of_splits", {}, "splits is list, not a mapping of split to questions"),
+        (f"{__name__}:load_a_list_of_passages", {}, "pool is list, not a research_env.types.Pool or None"),
+        (f"{__name__}:load_a_file", {}, "cannot be called with (): missing a required argument: 'path'"),
+        (f"{__name__}:load_books", {"anser": "x"}, "anser='x' is not a keyword argument of this environment; did you"),
+        (f"{__name__}:load_books", {"zzzz": 1}, "zzzz=1 is not a keyword argument of this environment; known: answer"),
+        (f"{__name__}:load_a_count", {}, "passages and count of its pool must be functions"),
+        (f"{__name__}:load_and_fail", {}, "failed when it was called (KeyError: 'no file')"),
+        (f"{__name__}:load_without_passages", {}, "has no passages of its own: say with corpus= what is searched"),
+    ],
+)
+def test_a_wrong_data_set_is_one_clear_line(name: str, options: dict[str, Any], said: str) -> None:
+    makers: list[Callable[[], Any]] = [lambda: gym.make(SYNTHETIC, dataset=name, disable_env_checker=True, **options)]
+    if not options and ":" in name:
+        makers.append(lambda: loading.open_corpus(name))
+        makers.append(lambda: loading.open_gateway(name, {}))
+    for make in makers:
+        with pytest.raises(ResearchError) as caught:
+            make()
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_without_passages_is_searched_elsewhere() -> None:
+    env = gym.make(SYNTHETIC, dataset=f"{__name__}:load_without_passages", corpus="none", disable_env_checker=True)
+    assert env.reset(seed=0)[1]["corpus"]["name"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("load_a_generator", "split 'train' is not a sequence of Question"),
+        ("load_strings", "split 'train' is not a sequence of Question"),
+        ("load_empty", "split='train': dataset has no question in it"),
+        ("load_no_splits", "split='train': dataset has no splits"),
+    ],
+)
+def test_questions_that_do_not_fit_are_one_clear_line(name: str, said: str) -> None:
+    with pytest.raises(ResearchError) as caught:
+        gym.make(SYNTHETIC, dataset=f"{__name__}:{name}", corpus="none", disable_env_checker=True)
+    assert said.replace("dataset has", f"{__name__}:{name} has") in str(caught.value)
