@@ -69,9 +69,7 @@ def started(*options: str) -> Iterator[Cluster]:
         pytest.skip(f"no Elasticsearch: set ELASTICSEARCH_URL, or RESEARCH_TEST_ELASTICSEARCH (is not at {SERVER})")
     folder = Path(tempfile.mkdtemp(prefix="elasticsearch-"))
     folder.chmod(0o755)  # the server runs as nobody
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = two_free_ports()
     try:
         command = [str(SERVER / "start"), str(folder), "--port", str(port), "--heap", "512m", *options]
         out = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
@@ -85,6 +83,19 @@ def started(*options: str) -> Iterator[Cluster]:
     finally:
         subprocess.run([str(SERVER / "stop"), str(folder)], capture_output=True, timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def two_free_ports() -> int:
+    """The first of two neighbouring ports that are free: the server listens on both.
+
+    They are below the range from which the system takes ports for outgoing connections, of which these tests make many.
+    """
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def wait_for_credentials(port: int, said: dict[str, str]) -> None:
