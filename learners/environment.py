@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -69,7 +70,15 @@ def faults() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise EnvironmentFault(names.one_line(error)) from error
+        raise EnvironmentFault(names.one_line(error) + _where(error)) from error
+
+
+def _where(error: Exception) -> str:
+    """File and line of what is most likely a mistake in somebody's code; nothing for an outage, which names itself."""
+    if type(error).__module__ != "builtins" or isinstance(error, OSError):
+        return ""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({last.filename}, line {last.lineno})"
 
 
 def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfig] = ()) -> gym.Env[str, str]:

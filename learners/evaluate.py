@@ -17,6 +17,7 @@ from learners.cluster import Cluster, open_cluster
 from learners.config import Config, resolve
 from learners.environment import EnvironmentConfig, EnvironmentFault, faults, make
 from learners.metrics import group_of
+from learners.plugins import PluginFault
 from learners.preflight import check_environment, check_machine
 from learners.report import say
 from learners.types import Trajectory
@@ -71,9 +72,13 @@ def evaluate(
     rollout = cluster.collect(plays, dict(env_kwargs), 0.0)
     measured = measure(rollout.trajectories)
     # It may be somebody else's function.
-    if not isinstance(measured, Mapping) or not all(isinstance(values, Mapping) for values in measured.values()):
-        raise EnvironmentFault(f"metrics {environment.metrics} returned {measured!r}; give metric -> group -> value")
+    if not isinstance(measured, Mapping) or not all(_is_numbers(values) for values in measured.values()):
+        raise PluginFault(f"metrics {environment.metrics} returned {measured!r}; give metric -> group -> value")
     return {**measured, "dropped": {"all": rollout.dropped}}, rollout.trajectories
+
+
+def _is_numbers(values: Any) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(value, int | float) for value in values.values())
 
 
 def configure(options: argparse.Namespace) -> Config:
@@ -134,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    except EnvironmentFault as error:
+    except (EnvironmentFault, PluginFault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     result = {

@@ -15,6 +15,7 @@ from learners.algorithms.base import Algorithm, Term
 from learners.cluster import Cluster
 from learners.config import Config
 from learners.packing import pack
+from learners.plugins import PluginFault
 from learners.types import Group, Probe, Scores, Status, Trajectory
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -139,12 +140,12 @@ def _checked(
 ) -> Sequence[np.ndarray]:
     """What an algorithm gave for each trajectory; one too many would give all that follow another's."""
     wanted = [len(trajectory.ids) for group in groups for trajectory in group]
-    given = [len(array) for array in arrays]
-    if given != wanted:
-        raise ValueError(
-            f"{type(algorithm).__name__}.{method} gave {len(given)} arrays for {len(wanted)} trajectories, or one that "
-            "has not as many numbers as its trajectory has tokens"
-        )
+    what = f"{type(algorithm).__name__}.{method}"
+    if len(arrays) != len(wanted):
+        raise PluginFault(f"{what} gave {len(arrays)} arrays for {len(wanted)} trajectories")
+    for array, length in zip(arrays, wanted, strict=True):
+        if np.shape(array) != (length,):
+            raise PluginFault(f"{what} gave an array of shape {np.shape(array)} for a trajectory of {length} tokens")
     return arrays
 
 

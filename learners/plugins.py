@@ -14,6 +14,11 @@ from learners.algorithms.base import SCORES, Algorithm, Term
 from learners.engines import ENGINES, Engine
 from learners.renderers import RENDERERS, Renderer
 
+
+class PluginFault(Exception):
+    """Somebody else's plug-in gave something that does not fit, in the middle of a run; the message is one line."""
+
+
 _ALGORITHM = ("Settings", "needs", "rounds", "keep", "probes", "credit", "share", "loss", "terms")
 
 

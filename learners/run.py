@@ -19,6 +19,7 @@ from learners.config import Config, load_config
 from learners.environment import EnvironmentConfig, EnvironmentFault, make
 from learners.evaluate import evaluate
 from learners.loop import learn, roll_out
+from learners.plugins import PluginFault
 from learners.preflight import check, choose_folder, placement
 from learners.report import Reporter, say, track
 from learners.tiny.warmup import tiny_policy
@@ -70,7 +71,7 @@ class Run:
                     self.step(step)
                 if self.done % config.checkpoint_every == 0 and self.done < config.steps:
                     self.save()
-        except (KeyboardInterrupt, EnvironmentFault):
+        except (KeyboardInterrupt, EnvironmentFault, PluginFault):
             say(f"stopping: saving a checkpoint (go on with --resume --name {self.folder.name})")
             self.save()
             raise
@@ -239,7 +240,7 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    except EnvironmentFault as error:
+    except (EnvironmentFault, PluginFault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     say(str(folder))

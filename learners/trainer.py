@@ -23,7 +23,8 @@ from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.config import Config
 from learners.packed_model import load_model, token_logprobs
-from learners.types import Batch, TokenInputs
+from learners.plugins import PluginFault
+from learners.types import Batch, Loss, TokenInputs
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -112,7 +113,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for batch in batches:
             tokens, shares = self._inputs(batch)
-            loss = self._algorithm.loss(tokens)
+            loss = self._checked(self._algorithm.loss(tokens), tokens)
             terms = {term.name: term.value(tokens) for term in self._terms}
             per_token = loss.per_token
             for name, value in terms.items():
@@ -131,6 +132,18 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(_local(norm))}
+
+    def _checked(self, loss: Loss, tokens: TokenInputs) -> Loss:
+        """What an algorithm made of a batch; it may be somebody else's, and a scalar would be taken for every token."""
+        what = f"{type(self._algorithm).__name__}.loss"
+        if not isinstance(loss, Loss):
+            raise PluginFault(f"{what} returned {type(loss).__name__}; return a learners.types.Loss")
+        for name, value in {"per_token": loss.per_token, **loss.metrics}.items():
+            if getattr(value, "shape", None) != tokens.logprobs.shape:
+                shape = tuple(getattr(value, "shape", ()))
+                count = len(tokens.logprobs)
+                raise PluginFault(f"{what}: {name} has shape {shape}; give one number for each of the {count} tokens")
+        return loss
 
     def _inputs(self, batch: Batch) -> tuple[TokenInputs, Tensor]:
         """The trained tokens of a batch, and their shares `[N]`."""

@@ -163,6 +163,8 @@ class ReSearchEnv(gym.Env[str, str]):
         """
         if self._episode.status is not _RUNNING:
             raise gym.error.ResetNeeded("no episode is running: call reset() before step()")
+        if not isinstance(action, str):
+            raise TypeError(f"an action is the text of one turn, a str; got {action!r}")
         return self._episode.act(action)
 
     def prepare(self, action: str, move: Move, results: Sequence[Result]) -> None:

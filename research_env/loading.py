@@ -10,8 +10,8 @@ import inspect
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 
@@ -19,14 +19,14 @@ from cachetools import LRUCache
 
 from research_env import names
 from research_env.corpora.reader import CorpusReader, from_pool, open_file
-from research_env.errors import ConfigurationError
+from research_env.errors import ConfigurationError, DataInvalid
 from research_env.questions.base import select
 from research_env.questions.catalogue import DATASETS, loaders
 from research_env.retrieval.addresses import open_retriever
 from research_env.retrieval.base import NoRetriever
 from research_env.retrieval.embedded.pool import check_pool_options, open_pool
 from research_env.retrieval.gateway.gateway import Gateway
-from research_env.types import Corpus, Dataset, Pool, Question
+from research_env.types import Corpus, Dataset, Passage, Pool, Question
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -126,7 +126,9 @@ def questions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Sequ
 
 
 def _is_question(each: Any) -> bool:
-    return isinstance(each, Question) and isinstance(each.text, str) and bool(each.answers)
+    if not isinstance(each, Question) or not isinstance(each.text, str):
+        return False
+    return isinstance(each.answers, tuple | list) and len(each.answers) > 0
 
 
 @Once
@@ -239,7 +241,26 @@ def _checked(loaded: Any, name: str) -> Dataset:
         raise ConfigurationError(f"{what}: pool is {type(loaded.pool).__name__}, not a research_env.types.Pool or None")
     if loaded.pool and not (callable(loaded.pool.passages) and callable(loaded.pool.count)):
         raise ConfigurationError(f"{what}: passages and count of its pool must be functions")
+    if loaded.pool and ":" in name:  # our own pools are tested; checking each of their passages would only take time
+        pool = loaded.pool
+        return replace(loaded, pool=replace(pool, passages=lambda: _checked_passages(pool, what)))
     return loaded
+
+
+def _checked_passages(pool: Pool, what: str) -> Iterator[Passage]:
+    """The passages of somebody else's pool.
+
+    Raises:
+        DataInvalid: it yields anything else, or not as many as it says. The index would be kept, and wrong for good.
+    """
+    number = 0
+    for passage in pool.passages():
+        if not isinstance(passage, Passage):
+            raise DataInvalid(f"{what}: its pool yields {type(passage).__name__}, not a research_env.types.Passage")
+        number += 1
+        yield passage
+    if number != pool.count():
+        raise DataInvalid(f"{what}: its pool says that it has {pool.count():,} passages, but yields {number:,}")
 
 
 def _in_child() -> None:

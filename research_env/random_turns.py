@@ -29,7 +29,7 @@ class RandomTurns:
 
     def __init__(self, protocol: ActionProtocol) -> None:
         self._protocol = protocol
-        self._texts: list[str] = []
+        self._texts: list[str] = [""]  # there is something to sample from before the first question, too
         self._searched: set[str] = set()
 
     def start(self, question: str) -> None:

@@ -60,6 +60,8 @@ class BatchedVectorEnv(SyncVectorEnv):
             RetrievalError: a search failed; no environment has taken the step.
         """
         texts = list(iterate(self.action_space, actions))
+        if len(texts) != self.num_envs:
+            raise ValueError(f"{self.num_envs} actions are needed, one for each environment; got {len(texts)}")
         # An environment that is about to be reset in this step has no turn to take.
         resetting = self._autoreset_envs if self.autoreset_mode == AutoresetMode.NEXT_STEP else [False] * len(texts)
         moves = {

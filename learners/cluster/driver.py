@@ -17,6 +17,7 @@ from learners.cluster.actors import RolloutActor, TrainerActor
 from learners.config import Config
 from learners.environment import EnvironmentFault
 from learners.packing import deal
+from learners.plugins import PluginFault
 from learners.rollout import Rollout
 from learners.types import Batch, Play, Trajectory
 
@@ -123,6 +124,6 @@ def get(calls: list[Any]) -> list[Any]:
     try:
         return ray.get(calls)
     except RayTaskError as error:
-        if isinstance(error.cause, EnvironmentFault):
+        if isinstance(error.cause, EnvironmentFault | PluginFault):
             raise error.cause from None
         raise

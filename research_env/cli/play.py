@@ -13,7 +13,7 @@ from rich.text import Text
 
 from research_env import names
 from research_env.env import ReSearchEnv
-from research_env.errors import ConfigurationError
+from research_env.errors import ConfigurationError, ResearchError
 from research_env.registration import ENVIRONMENTS
 from research_env.render import render
 from research_env.text import printable
@@ -56,7 +56,12 @@ def _play(arguments: argparse.Namespace) -> int:
             if turn is None:
                 print(_HELP)
                 continue
-            observation, reward, terminated, truncated, info = env.step(turn)
+            try:
+                observation, reward, terminated, truncated, info = env.step(turn)
+            except ResearchError:
+                raise
+            except Exception as error:  # of somebody else's tool, retriever, protocol or reward
+                raise ResearchError(f"the turn failed ({type(error).__name__}: {error})") from error
             ended = terminated or truncated
             _show(("policy", turn), ("environment", observation))
             print()

@@ -14,6 +14,7 @@ from learners.algorithms.grpo import GRPO, GRPOSettings
 from learners.config import Config, load_config
 from learners.loop import by_group, learn, learning_rate, roll_out, split
 from learners.metrics import by_hops
+from learners.plugins import PluginFault
 from learners.rollout import Rollout
 from learners.types import Batch, Credit, Group, Play, Probe, Scores, Trajectory
 
@@ -212,7 +213,7 @@ def test_an_algorithm_that_miscounts_is_named(
 ) -> None:
     """One share too many would give each later trajectory that of another."""
     cluster, config = Recorder(make_trajectory), configured("--minibatches 2")
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(PluginFault, match=named):
         learn(config, algorithm(GRPOSettings()), cluster, groups_of(make_trajectory, [1, 0], [0, 1]), step=0)  # type: ignore[arg-type]
     assert cluster.named("step") == []
 

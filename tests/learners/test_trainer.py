@@ -12,10 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from learners.algorithms.grpo import GRPO
 from learners.config import Config, load_config
 from learners.packing import emptied, pack
+from learners.plugins import PluginFault
 from learners.trainer import Trainer
-from learners.types import Batch, Credit, Trajectory
+from learners.types import Batch, Credit, Loss, TokenInputs, Trajectory
 
 RATE, CLIP, KL, NORM, DECAY = 1e-3, 0.2, 0.5, 0.8, 0.01
 
@@ -276,3 +278,24 @@ def test_a_loss_sees_sequences_and_turns(tiny_folder: Path, config: Config, batc
     turns = tokens_seen.turn[tokens_seen.sequence == place]
     assert turns.tolist() == [0] * 15 + [1] * 10
     assert len(shares) == len(tokens_seen.logprobs) == int(batch.mask.sum())
+
+
+class Odd(GRPO):
+    """Gives whatever `what` says as its loss."""
+
+    what = "tensor"
+
+    def loss(self, tokens: TokenInputs) -> Any:
+        loss = super().loss(tokens)
+        return {"tensor": loss.per_token, "scalar": Loss(loss.per_token.mean())}[self.what]
+
+
+@pytest.mark.parametrize(("what", "named"), [("tensor", "returned Tensor"), ("scalar", r"per_token has shape \(\)")])
+def test_a_loss_that_does_not_fit_is_named(
+    tiny_folder: Path, config: Config, batches: list[Batch], monkeypatch: pytest.MonkeyPatch, what: str, named: str
+) -> None:
+    trainer = Trainer(config, str(tiny_folder))
+    monkeypatch.setattr(Odd, "what", what)
+    trainer._algorithm = Odd(config.objective)
+    with pytest.raises(PluginFault, match=named):
+        step(trainer, batches)

@@ -80,6 +80,19 @@ def load_a_count() -> Dataset:
     return Dataset("bare", {"train": load_books().splits["train"]}, Pool("x", "v", list, 3))  # type: ignore[arg-type]
 
 
+def load_tuples() -> Dataset:
+    pool = Pool("tuples", "v1", lambda: [("p0", "Title", "text")], lambda: 1)  # type: ignore[list-item, return-value]
+    return Dataset("tuples", load_books().splits, pool)
+
+
+def load_a_wrong_count() -> Dataset:
+    return Dataset("few", load_books().splits, Pool("few", "v1", lambda: BOOKS, lambda: 5))
+
+
+def load_one_answer() -> Dataset:
+    return Dataset("one", {"train": [Question("q", "Who?", "Ada", 1)]}, None)  # type: ignore[arg-type]
+
+
 def load_and_fail() -> Dataset:
     raise KeyError("no file")
 
@@ -159,6 +172,7 @@ def test_a_data_set_without_passages_is_searched_elsewhere() -> None:
     [
         ("load_a_generator", "split 'train' is not a sequence of Question"),
         ("load_strings", "split 'train' is not a sequence of Question"),
+        ("load_one_answer", "split 'train' is not a sequence of Question"),
         ("load_empty", "split='train': dataset has no question in it"),
         ("load_no_splits", "split='train': dataset has no splits"),
     ],
@@ -167,3 +181,17 @@ def test_questions_that_do_not_fit_are_one_clear_line(name: str, said: str) -> N
     with pytest.raises(ResearchError) as caught:
         gym.make(SYNTHETIC, dataset=f"{__name__}:{name}", corpus="none", disable_env_checker=True)
     assert said.replace("dataset has", f"{__name__}:{name} has") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("load_tuples", "its pool yields tuple, not a research_env.types.Passage"),
+        ("load_a_wrong_count", "its pool says that it has 5 passages, but yields 2"),
+    ],
+)
+def test_passages_that_do_not_fit_leave_no_index(name: str, said: str, research_home: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # a wrong index that was kept would be found the second time
+        with pytest.raises(ResearchError, match=said):
+            loading.retriever(DatasetKey(f"{__name__}:{name}"), "pooled", "{}")
+    assert main(["index", "build", "--corpus", f"{__name__}:{name}", "--to", str(tmp_path / "index")]) == 2

@@ -272,3 +272,13 @@ def test_render_is_coloured_and_cannot_steer_a_terminal(musique_home):
     quiet = gym.make(MUSIQUE).unwrapped
     quiet.reset()
     assert quiet.render() is None
+
+
+def test_a_turn_is_a_text(env):
+    env.reset()
+    with pytest.raises(TypeError, match="an action is the text of one turn, a str; got 5"):
+        env.step(5)
+
+
+def test_the_action_space_can_be_sampled_before_the_first_reset(musique_home):
+    assert "</search>" in gym.make(MUSIQUE).action_space.sample()

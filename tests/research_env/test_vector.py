@@ -103,3 +103,13 @@ def test_environments_that_search_different_things_are_refused() -> None:
         BatchedVectorEnv([lambda: gym.wrappers.TransformAction(makers()[0](), str.lower, None)])
     with pytest.raises(ConfigurationError, match="empty"):
         BatchedVectorEnv([])
+
+
+@pytest.mark.parametrize("count", [N - 1, N + 1])
+def test_a_wrong_number_of_actions_moves_nobody(counting: Counting, count: int) -> None:
+    envs = BatchedVectorEnv(makers())
+    envs.reset(seed=0)
+    with pytest.raises((ValueError, IndexError)):
+        envs.step(searches(*"abcdefgh"[:count]))
+    *_, infos = envs.step(searches(*"abcdef"))
+    assert infos["turn"].tolist() == [1] * N
