@@ -1,4 +1,7 @@
-"""What each kind of plug-in must have, checked without making one. All failures are a `ValueError` of one line."""
+"""What each kind of plug-in must have, checked without making one: before a run a `ValueError` of one line.
+
+What a plug-in gives in the middle of a run is checked where it is used, and is a `PluginFault`.
+"""
 
 from __future__ import annotations
 
