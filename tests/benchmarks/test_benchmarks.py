@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks import environment, retrieval
+from benchmarks import comparison, environment, retrieval
 
 
 def test_environment_times_every_step_and_takes_retrieval_off():
@@ -62,3 +62,9 @@ def test_retrieval_without_data_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["retrieval", "--data", str(tmp_path)])
     assert retrieval.main() == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_failed_search_and_a_passage_that_spells_the_answer():
+    found = comparison.research_gym()
+    assert found.earned == "0"
+    assert found.shown.startswith("nothing: RetrievalUnavailable is raised (http://127.0.0.1:")

@@ -1,6 +1,6 @@
 """Any retriever behind the protocols that trainers speak: `python -m research_env serve`.
 
-- Search-R1 (and with it verl, SkyRL, GEM): `POST /retrieve {"queries": […], "topk": 3, "return_scores": true}` ->
+- Search-R1: `POST /retrieve {"queries": […], "topk": 3, "return_scores": true}` ->
   `{"result": [[{"document": {"id", "contents"}, "score"}]]}`; without scores a row is a list of documents.
 - ReSearch: `POST /search {"query": "…", "top_n": 3, "return_score": false}` -> `[{"id", "contents"}]`, and
   `POST /batch_search` with a list of queries -> a list of such lists; with scores `[documents, scores]`.
