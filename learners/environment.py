@@ -11,9 +11,10 @@ import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from learners import names
+from learners.errors import Fault
 
 
-class EnvironmentFault(Exception):
+class EnvironmentFault(Fault):
     """The environment cannot be made, is not one of texts, or failed; the message says why, in one line."""
 
 

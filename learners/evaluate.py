@@ -15,7 +15,8 @@ from typing import Any
 from learners import names, seeds
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, resolve
-from learners.environment import EnvironmentConfig, EnvironmentFault, faults, make
+from learners.environment import EnvironmentConfig, faults, make
+from learners.errors import Fault
 from learners.metrics import group_of
 from learners.plugins import PluginFault
 from learners.preflight import check_environment, check_machine
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--json {options.json}: there is no such folder")
         if options.json and options.json.is_dir():
             raise ValueError(f"--json {options.json} is a folder; give a file")
-    except (ValueError, EnvironmentFault) as error:
+    except (ValueError, Fault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     say(f"evaluating {options.checkpoint} on {environment.id} {json.dumps(environment.eval_kwargs)}")
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    except (EnvironmentFault, PluginFault) as error:
+    except Fault as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     result = {

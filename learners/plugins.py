@@ -15,10 +15,11 @@ from learners import names
 from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import SCORES, Algorithm, Term
 from learners.engines import ENGINES, Engine
+from learners.errors import Fault
 from learners.renderers import RENDERERS, Renderer
 
 
-class PluginFault(Exception):
+class PluginFault(Fault):
     """Somebody else's plug-in gave something that does not fit, in the middle of a run; the message is one line."""
 
 

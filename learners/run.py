@@ -16,10 +16,10 @@ from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, load_config
-from learners.environment import EnvironmentConfig, EnvironmentFault, make
+from learners.environment import EnvironmentConfig, make
+from learners.errors import Fault
 from learners.evaluate import evaluate
 from learners.loop import learn, roll_out
-from learners.plugins import PluginFault
 from learners.preflight import check, choose_folder, placement
 from learners.report import Reporter, say, track
 from learners.tiny.warmup import tiny_policy
@@ -71,7 +71,7 @@ class Run:
                     self.step(step)
                 if self.done % config.checkpoint_every == 0 and self.done < config.steps:
                     self.save()
-        except (KeyboardInterrupt, EnvironmentFault, PluginFault):
+        except (KeyboardInterrupt, Fault):
             say(f"stopping: saving a checkpoint (go on with --resume --name {self.folder.name})")
             self.save()
             raise
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
             say(config.model_dump_json(indent=2))
             say(placement(config))
         check(config)
-    except (ValueError, EnvironmentFault) as error:
+    except (ValueError, Fault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     if config.dry_run:
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    except (EnvironmentFault, PluginFault) as error:
+    except Fault as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     say(str(folder))

@@ -101,7 +101,9 @@ RANKS = {
         "__main__",
     ],
     "learners": [
-        "__init__ types names contract checkpoint weights trainer_config engines/config algorithms/terms tiny",
+        "__init__ types names contract weights trainer_config engines/config algorithms/terms tiny",
+        "errors",
+        "checkpoint",
         "algorithms engines environment renderers packing packed_model seeds metrics transcript settings",
         "report old_form plugins rollout tiny/model",
         "config",

@@ -15,9 +15,8 @@ from ray.exceptions import RayTaskError
 from learners.cluster import division, placement
 from learners.cluster.actors import RolloutActor, TrainerActor
 from learners.config import Config
-from learners.environment import EnvironmentFault
+from learners.errors import Fault
 from learners.packing import deal
-from learners.plugins import PluginFault
 from learners.rollout import Rollout
 from learners.types import Batch, Play, Trajectory
 
@@ -120,10 +119,10 @@ class _RayTrainerActor(TrainerActor):
 
 
 def get(calls: list[Any]) -> list[Any]:
-    """`ray.get`, but an environment's fault is raised as itself and not wrapped in the worker's traceback."""
+    """`ray.get`, but a fault is raised as itself and not wrapped in the worker's traceback."""
     try:
         return ray.get(calls)
     except RayTaskError as error:
-        if isinstance(error.cause, EnvironmentFault | PluginFault):
+        if isinstance(error.cause, Fault):
             raise error.cause from None
         raise
