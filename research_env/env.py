@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from math import gcd
 from typing import Any, Literal
@@ -10,12 +11,13 @@ from typing import Any, Literal
 import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from research_env import loading, names, plugins
+from research_env import loading, names, plugins, wording
 from research_env.episode import Episode, Info, Move, Rules
 from research_env.errors import ConfigurationError
 from research_env.random_turns import RandomTurns
 from research_env.render import render
 from research_env.spaces import Prose
+from research_env.text import short
 from research_env.tools.base import Context, run
 from research_env.types import Question, Result, Status
 
@@ -32,7 +34,7 @@ class Settings(BaseModel):
     split: str = "train"
     """Which questions: `"train"`, `"dev"`, and where the set has it `"test"`."""
     hops: tuple[int, ...] | None = None
-    """Keep questions with these hop counts only; None keeps all."""
+    """Keep questions with these hop counts only, e.g. `[2, 3]` or `2`; None keeps all."""
     corpus: str = "pooled"
     """What is searched: `"pooled"` (the data set's own passages), `"none"`, or the address of a retriever; see
     `research_env.retrieval.addresses`."""
@@ -54,6 +56,15 @@ class Settings(BaseModel):
     """`"em"`, `"f1"`, `"research"` (the paper's), or `module:function` of an `Outcome`."""
     on_malformed: Literal["end", "feedback"] = "end"
     """A malformed turn ends the episode with reward 0 (the paper), or is answered with one corrective line."""
+
+    @field_validator("hops", mode="before")
+    @classmethod
+    def _one_or_many(cls, hops: Any) -> Any:
+        if isinstance(hops, int) and not isinstance(hops, bool):
+            return (hops,)
+        if hops is not None and not isinstance(hops, list | tuple):
+            raise ValueError("give a hop count or a list of them, e.g. 2 or [2, 3]")
+        return hops
 
     @field_validator("instructions")
     @classmethod
@@ -164,7 +175,7 @@ class ReSearchEnv(gym.Env[str, str]):
         if self._episode.status is not _RUNNING:
             raise gym.error.ResetNeeded("no episode is running: call reset() before step()")
         if not isinstance(action, str):
-            raise TypeError(f"an action is the text of one turn, a str; got {action!r}")
+            raise TypeError(f"an action is the text of one turn, a str; got {type(action).__name__}: {short(action)}")
         return self._episode.act(action)
 
     def prepare(self, action: str, move: Move, results: Sequence[Result]) -> None:
@@ -184,6 +195,8 @@ class ReSearchEnv(gym.Env[str, str]):
         return render(self._episode.transcript)
 
     def _choose_question(self, seed: int | None, options: Mapping[str, Any]) -> Question:
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(f'reset options {short(options)}: give a dictionary, e.g. {{"question_id": "…"}}')
         unknown = set(options) - {"question_id"}
         if unknown:
             raise ConfigurationError(f"reset options {sorted(unknown)} are unknown; known: question_id")
@@ -226,14 +239,26 @@ def spread(position: int, size: int) -> int:
 
 
 def _validated(settings: dict[str, Any]) -> Settings:
+    settings = {name: _with_paths_as_text(value) for name, value in settings.items()}
     try:
         validated = Settings(**settings)
-        # Only to check: pydantic knows nothing of the loader's keyword arguments and the retriever's options.
-        json.dumps([validated.model_extra, validated.retrieval])
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigurationError(f"{place}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}") from None
-    except TypeError as error:
-        raise ConfigurationError(f"keyword arguments of gym.make must be JSON ({error})") from None
+        raise ConfigurationError(f"{wording.place(first)}={short(first['input'])}: {wording.fault(first)}") from None
+    # pydantic knows nothing of the loader's keyword arguments and the retriever's options.
+    for name, value in {**(validated.model_extra or {}), "retrieval": validated.retrieval}.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            # Without the value: among a retriever's options it may be a secret.
+            raise ConfigurationError(f"{name}: keyword arguments of gym.make must be JSON ({error})") from None
     return validated
+
+
+def _with_paths_as_text(value: Any) -> Any:
+    """`value` with every `pathlib.Path` in it as its text: paths come as such from nearly every script."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, dict):
+        return {key: _with_paths_as_text(each) for key, each in value.items()}
+    return [_with_paths_as_text(each) for each in value] if isinstance(value, list | tuple) else value

@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 from cachetools import LRUCache
 
 from research_env import names
+from research_env.corpora.content import Ids
 from research_env.corpora.reader import CorpusReader, from_pool, open_file
 from research_env.errors import ConfigurationError, DataInvalid
 from research_env.questions.base import select
@@ -119,6 +120,9 @@ def questions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Sequ
         raise ConfigurationError(f"dataset={key.name!r}: split {split!r} is not a sequence of Question")
     if not len(there):
         raise ConfigurationError(f"split={split!r}: {key.name} has no question in it")
+    # Our own are checked when they are installed. A lazy sequence is checked in `positions`, which makes all of it.
+    if ":" in key.name and isinstance(there, list | tuple):
+        _check_ids(key, split, there)
     found = there if hops is None else select(there, hops)
     if not len(found):
         raise ConfigurationError(f"hops={list(hops or ())}: {key.name} {split} has no question with that many hops")
@@ -133,8 +137,26 @@ def _is_question(each: Any) -> bool:
 
 @Once
 def positions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Mapping[str, int]:
-    """Question id -> its index in `questions(key, split, hops)`."""
-    return {question.id: index for index, question in enumerate(questions(key, split, hops))}
+    """Question id -> its index in `questions(key, split, hops)`.
+
+    Raises:
+        ConfigurationError: as `questions`; or two questions have the same id.
+    """
+    found = questions(key, split, hops)
+    if hops is None:
+        _check_ids(key, split, found)
+    return {question.id: index for index, question in enumerate(found)}
+
+
+def _check_ids(key: DatasetKey, split: str, found: Sequence[Question]) -> None:
+    """Evaluation takes two questions of one id for the same question, and `question_id` could reach one alone."""
+    seen: dict[str, int] = {}
+    for number, question in enumerate(found):
+        if (before := seen.setdefault(question.id, number)) != number:
+            raise ConfigurationError(
+                f"dataset={key.name!r}: questions {before} and {number} of split {split!r} have the same id "
+                f"{question.id!r}"
+            )
 
 
 @Once
@@ -147,7 +169,14 @@ def retriever(key: DatasetKey, address: str, options: str) -> Gateway:
     if address == "none":  # whatever the options: a run evaluates without retrieval by this one change
         return Gateway(NoRetriever())
     given = json.loads(options)
-    return open_pool(pool(key), given) if address == "pooled" else open_retriever(address, **given)
+    if address == "pooled":
+        return open_pool(pool(key), given)
+    if address in DATASETS and not os.path.exists(address):
+        raise ConfigurationError(
+            f"corpus={address!r} is the name of a data set: write 'pooled' for the passages of the environment's own "
+            f"set; those of another need an index: python -m research_env index build --corpus {address} --to FOLDER"
+        )
+    return open_retriever(address, **given)
 
 
 def corpus(key: DatasetKey, address: str, options: str) -> dict[str, Any]:
@@ -254,9 +283,12 @@ def _checked_passages(pool: Pool, what: str) -> Iterator[Passage]:
         DataInvalid: it yields anything else, or not as many as it says. The index would be kept, and wrong for good.
     """
     number = 0
+    seen = Ids()
     for passage in pool.passages():
         if not isinstance(passage, Passage):
             raise DataInvalid(f"{what}: its pool yields {type(passage).__name__}, not a research_env.types.Passage")
+        if not seen.add(passage.id):  # an index keeps one passage for an id: the other would silently be lost
+            raise DataInvalid(f"{what}: its pool has two passages with the id {passage.id!r}")
         number += 1
         yield passage
     if number != pool.count():

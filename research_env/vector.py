@@ -59,6 +59,9 @@ class BatchedVectorEnv(SyncVectorEnv):
         Raises:
             RetrievalError: a search failed; no environment has taken the step.
         """
+        # A text would be taken for as many turns of one character.
+        if actions is None or isinstance(actions, str | bytes):
+            raise TypeError(f"give a sequence of {self.num_envs} actions, one for each environment; got {actions!r}")
         texts = list(iterate(self.action_space, actions))
         if len(texts) != self.num_envs:
             raise ValueError(f"{self.num_envs} actions are needed, one for each environment; got {len(texts)}")

@@ -91,7 +91,7 @@ def test_vllm_stays_behind_the_seams() -> None:
 
 RANKS = {
     "research_env": [
-        "errors types text progress spaces wrappers",
+        "errors types text wording progress spaces wrappers",
         "names files rewards evidence render",
         "tools corpora questions synthetic",
         "protocols retrieval registration",

@@ -48,7 +48,9 @@ def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
     if wrappers:
         recipe.append(wrappers)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
-    home = Path(os.environ.get("RESEARCH_HOME") or platformdirs.user_data_path("research-gym"))
+    # As `research_env.files.home` reads it, which may not be imported here: "~" is the user's folder.
+    given = os.environ.get("RESEARCH_HOME")
+    home = Path(given).expanduser().absolute() if given else platformdirs.user_data_path("research-gym")
     folder = home / "policies" / f"tiny-{key}"
     if folder.exists():
         say(f"warm start: cached in {folder}")

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ValidationError
 
+from research_env import wording
 from research_env.errors import DataInvalid
 from research_env.files import rows
 from research_env.text import short
@@ -48,9 +49,7 @@ def check(model: type[RowT], row: Any, where: str) -> RowT:
         return model.model_validate(row)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    # A person finds `paragraphs[3].title` in the file at once; pydantic's own form is ('paragraphs', 3, 'title').
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ")
+    field, message = wording.place(first), wording.fault(first)
     if first["type"] == "missing":
         raise DataInvalid(f"{where}: {field} is missing")
     if not isinstance(row, dict):

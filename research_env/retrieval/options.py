@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from research_env import wording
 from research_env.errors import ConfigurationError
 
 M = TypeVar("M", bound=BaseModel)
@@ -22,11 +23,11 @@ def check_options(model: type[M], given: dict[str, Any], where: str) -> M:
         return model(**given)
     except ValidationError as error:
         first = error.errors()[0]
-    name = ".".join(map(str, first["loc"]))
+    name = wording.place(first)
     if first["type"] == "extra_forbidden":  # its value may be a secret
         raise ConfigurationError(f"{where}: option {name} is unknown; known: {', '.join(model.model_fields)}")
     what = f"option {name}={first['input']!r}: " if name else ""
-    raise ConfigurationError(f"{where}: {what}{first['msg'].removeprefix('Value error, ')}")
+    raise ConfigurationError(f"{where}: {what}{wording.fault(first)}")
 
 
 def check_no_secret(address: str) -> None:

@@ -16,6 +16,7 @@ from learners.config import Config, load_config
 from learners.environment import EnvironmentFault, WrapperConfig, make
 from learners.tiny import warmup
 from learners.tiny.warmup import random_episodes, tiny_policy
+from research_env import files
 
 ENV = "Parrot-v0"
 SMALL = (
@@ -180,3 +181,14 @@ def test_the_warm_start_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup, "token_logprobs", spy)
     tiny_policy(configured("--warmup.steps", "40"), lambda text: None)
     assert losses[-1] < losses[0] / 2
+
+
+def test_a_home_below_the_users_folder_is_the_one_that_the_environment_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RESEARCH_HOME", "~/kept")
+    monkeypatch.setattr(warmup, "_warm_up", lambda config, folder, say: folder.mkdir(parents=True))
+    folder = tiny_policy(configured(), lambda text: None)
+    assert folder.is_relative_to(tmp_path / "kept")
+    assert folder.is_relative_to(files.home())

@@ -93,6 +93,15 @@ def load_one_answer() -> Dataset:
     return Dataset("one", {"train": [Question("q", "Who?", "Ada", 1)]}, None)  # type: ignore[arg-type]
 
 
+def load_a_question_twice() -> Dataset:
+    questions = load_books().splits["train"]
+    return Dataset("twice", {"train": [*questions, *questions]}, None)
+
+
+def load_a_passage_twice() -> Dataset:
+    return Dataset("twice", load_books().splits, Pool("twice", "v1", lambda: [*BOOKS, BOOKS[0]], lambda: 3))
+
+
 def load_and_fail() -> Dataset:
     raise KeyError("no file")
 
@@ -175,6 +184,7 @@ def test_a_data_set_without_passages_is_searched_elsewhere() -> None:
         ("load_one_answer", "split 'train' is not a sequence of Question"),
         ("load_empty", "split='train': dataset has no question in it"),
         ("load_no_splits", "split='train': dataset has no splits"),
+        ("load_a_question_twice", "questions 0 and 1 of split 'train' have the same id 'b0'"),
     ],
 )
 def test_questions_that_do_not_fit_are_one_clear_line(name: str, said: str) -> None:
@@ -187,6 +197,7 @@ def test_questions_that_do_not_fit_are_one_clear_line(name: str, said: str) -> N
     ("name", "said"),
     [
         ("load_tuples", "its pool yields tuple, not a research_env.types.Passage"),
+        ("load_a_passage_twice", "its pool has two passages with the id 'p0'"),
         ("load_a_wrong_count", "its pool says that it has 5 passages, but yields 2"),
     ],
 )

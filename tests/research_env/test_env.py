@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -274,10 +276,30 @@ def test_render_is_coloured_and_cannot_steer_a_terminal(musique_home):
     assert quiet.render() is None
 
 
-def test_a_turn_is_a_text(env):
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (5, "got int: 5"),
+        (None, "got NoneType: None"),
+        (b"<search> x </search>", "got bytes: b'<search>"),
+        (["a turn"], "got list: "),
+        ("x", None),
+    ],
+)
+def test_a_turn_is_a_text(env, action, said):
     env.reset()
-    with pytest.raises(TypeError, match="an action is the text of one turn, a str; got 5"):
-        env.step(5)
+    if said is None:
+        assert env.step(action)[2]
+        return
+    with pytest.raises(TypeError, match=f"an action is the text of one turn, a str; {re.escape(said)}"):
+        env.step(action)
+    assert env.unwrapped.act("x"), "the episode is as it was"
+
+
+@pytest.mark.parametrize("options", ["2hop__0", ["question_id"], 3])
+def test_reset_options_are_a_dictionary(env, options):
+    with pytest.raises(ConfigurationError, match="give a dictionary"):
+        env.reset(options=options)
 
 
 def test_the_action_space_can_be_sampled_before_the_first_reset(musique_home):

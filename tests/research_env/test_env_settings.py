@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -20,15 +21,23 @@ MUSIQUE, SYNTHETIC = "ReSearch-MuSiQue-v0", "ReSearch-Synthetic-v0"
         ({"max_search": 3}, ["max_search=3", "did you mean 'max_searches'"]),
         ({"world_sed": 3}, ["world_sed=3", "did you mean 'world_seed'"]),
         ({"zzzzzz": 3}, ["zzzzzz=3", "known:", "top_k", "num_entities"]),
-        ({"top_k": "many"}, ["top_k='many'", "integer"]),
-        ({"top_k": 0}, ["top_k=0", "greater than or equal to 1"]),
-        ({"top_k": 101}, ["top_k=101", "100"]),
-        ({"max_searches": -1}, ["max_searches=-1"]),
-        ({"max_turns": 0}, ["max_turns=0"]),
+        ({"top_k": "many"}, ["top_k='many': give a whole number"]),
+        ({"top_k": 2.5}, ["top_k=2.5: give a whole number"]),
+        ({"top_k": 0}, ["top_k=0: give 1 or more"]),
+        ({"top_k": 101}, ["top_k=101: give 100 or less"]),
+        ({"max_searches": -1}, ["max_searches=-1: give 0 or more"]),
+        ({"max_turns": 0}, ["max_turns=0: give 1 or more"]),
         ({"split": "validation"}, ["split='validation'", "'train', 'dev', 'test'"]),
-        ({"split": 3}, ["split=3", "string"]),
-        ({"hops": 2}, ["hops=2", "tuple"]),
-        ({"hops": ["two"]}, ["hops.0='two'", "integer"]),
+        ({"split": 3}, ["split=3: give a text"]),
+        ({"split": None}, ["split=None: give a text"]),
+        ({"corpus": 3}, ["corpus=3: give a text"]),
+        ({"retrieval": "fast"}, ["retrieval='fast': give an object"]),
+        ({"retrieval": {"deadline": "soon"}}, ["option deadline='soon': give a number"]),
+        ({"tools": "search"}, ["tools='search': give a list"]),
+        ({"hops": "2"}, ["hops='2'", "2 or [2, 3]"]),
+        ({"hops": True}, ["hops=True", "2 or [2, 3]"]),
+        ({"hops": 7}, ["hops=[7]", "synthetic train"]),
+        ({"hops": ["two"]}, ["hops[0]='two': give a whole number"]),
         ({"hops": [7]}, ["hops=[7]", "synthetic train"]),
         ({"hops": []}, ["hops=[]"]),
         ({"reward": "exact"}, ["reward='exact'", "known: em, f1, research"]),
@@ -37,11 +46,14 @@ MUSIQUE, SYNTHETIC = "ReSearch-MuSiQue-v0", "ReSearch-Synthetic-v0"
         ({"dataset": "syntetic"}, ["dataset='syntetic'", "did you mean 'synthetic'"]),
         ({"on_malformed": "ignore"}, ["on_malformed='ignore'", "'end' or 'feedback'"]),
         ({"corpus": "wiki"}, ["corpus 'wiki'", "'pooled', 'none'", "elasticsearch://"]),
+        ({"corpus": "musique"}, ["corpus='musique' is the name of a data set", "'pooled'", "index build"]),
+        ({"corpus": "synthetic"}, ["corpus='synthetic' is the name of a data set", "'pooled'", "index build"]),
         ({"instructions": "Answer."}, ["{question}", "exactly once"]),
         ({"instructions": "{question} {question}"}, ["{question}", "exactly once"]),
         ({"num_entities": 7}, ["num_entities=7", "100 to 1,000,000"]),
         ({"num_entities": "7"}, ["num_entities='7'", "whole number"]),
-        ({"world_seed": {1, 2}}, ["JSON"]),
+        ({"world_seed": {1, 2}}, ["world_seed", "JSON"]),
+        ({"retrieval": {"deadline": {1, 2}}}, ["retrieval", "JSON"]),
     ],
 )
 def test_what_cannot_work_is_named(settings, words):
@@ -50,6 +62,23 @@ def test_what_cannot_work_is_named(settings, words):
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+    for word in ("tuple", "dictionary", "Input should", "integer", "Extra inputs"):  # pydantic's words
+        assert word not in str(error.value)
+
+
+def test_one_hop_count_is_a_list_of_one() -> None:
+    env = gym.make(SYNTHETIC, hops=2, num_entities=100)
+    assert env.unwrapped.settings.hops == (2,)
+    assert {env.reset(seed=seed)[1]["hops"] for seed in range(20)} == {2}
+
+
+def test_paths_are_taken_as_their_text(tmp_path: Path) -> None:
+    file = tmp_path / "passages.jsonl"
+    file.write_text('{"id": "p1", "title": "Amber Kesh", "text": "A novel."}\n')
+    env = gym.make(SYNTHETIC, corpus=file, num_entities=100)
+    assert env.unwrapped.settings.corpus == str(file)
+    with pytest.raises(ResearchError, match=r"recording=.*nowhere: there is no such file"):
+        gym.make(SYNTHETIC, retrieval={"mode": "replay", "recording": tmp_path / "nowhere"}, num_entities=100)
 
 
 def test_world_settings_belong_to_the_synthetic_set_only(musique_home):

@@ -113,3 +113,11 @@ def test_a_wrong_number_of_actions_moves_nobody(counting: Counting, count: int) 
         envs.step(searches(*"abcdefgh"[:count]))
     *_, infos = envs.step(searches(*"abcdef"))
     assert infos["turn"].tolist() == [1] * N
+
+
+@pytest.mark.parametrize("actions", ["six letters"[:N], b"123456", None])
+def test_one_text_is_no_sequence_of_turns(counting: Counting, actions: Any) -> None:
+    envs = BatchedVectorEnv(makers())
+    envs.reset(seed=0)
+    with pytest.raises(TypeError, match="give a sequence of 6 actions"):
+        envs.step(actions)

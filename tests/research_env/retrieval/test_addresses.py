@@ -106,7 +106,7 @@ def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> Non
         ("http://[::1", {}, "write http://host:8000"),
         ("pooled", {"mode": "replay"}, "say with recording=FILE what to replay"),
         ("pooled", {"mode": "replay", "recording": "nowhere"}, "there is no such file"),
-        ("{file}", {"deadline": 0}, "option deadline=0: Input should be greater than 0"),
+        ("{file}", {"deadline": 0}, "option deadline=0: give more than 0"),
         ("{file}", {"mode": "tape"}, "option mode='tape'"),
         ("{file}", {"mode": "replay"}, "say with recording=FILE what to replay"),
         ("{file}", {"rank": "dense"}, "--encoder MODEL"),
