@@ -42,3 +42,7 @@ def _free(place: Path) -> int:
     """Bytes free on the disk of a place, which may not be there yet."""
     parent = next(each for each in (place.absolute(), *place.absolute().parents) if each.exists())
     return shutil.disk_usage(parent).free
+
+
+class ActorFault(Fault):
+    """An engine or a trainer died, or failed in a way that is nobody else's fault."""

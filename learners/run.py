@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -38,12 +40,15 @@ class Run:
         self.questions = 0
         """Questions asked in training so far; the next one's reset seed is that many after the run's first."""
         self.results: dict[str, Any] = {}
+        self.saved: int | None = None
+        """Steps that the run's checkpoint holds; None where it has none."""
 
     def resume(self) -> None:
         """Load the state of the run's checkpoint, and remove what was recorded after it."""
         place, state = checkpoint.read_state(self.folder)
         self.cluster.load(place)
-        self.done, self.stages_done = int(state["step"]), state.get("stages_done", 0)
+        self.done = self.saved = int(state["step"])
+        self.stages_done = state.get("stages_done", 0)
         # Checkpoints of older versions do not say; there, every step asked as many questions as it trained on.
         self.questions = state.get("questions", self.done * self.config.prompts)
         # A run that goes on past its old end is evaluated again there.
@@ -60,6 +65,7 @@ class Run:
             "seconds": self.report.seconds, "config": self.config.model_dump(mode="json"),
         }  # fmt: skip
         self.cluster.save(self.folder / checkpoint.NAME, state)
+        self.saved = self.done
 
     def train(self) -> None:
         """Make the steps that are left; Ctrl-C and a failing environment save first."""
@@ -71,11 +77,24 @@ class Run:
                     self.step(step)
                 if self.done % config.checkpoint_every == 0 and self.done < config.steps:
                     self.save()
-        except (KeyboardInterrupt, Fault):
+        except KeyboardInterrupt:
             say(f"stopping: saving a checkpoint (go on with --resume --name {self.folder.name})")
             self.save()
             raise
+        except Fault as fault:
+            raise Fault(f"{fault}; {self.rescue()}") from fault
         self.save()
+
+    def rescue(self) -> str:
+        """Save what the trainer holds, where it can. Returns how the run goes on."""
+        say("stopping: saving a checkpoint")
+        try:
+            self.save()
+        except Fault as fault:  # e.g. a trainer that is gone
+            say(f"  not saved: {fault}")
+        if self.saved is None:
+            return "nothing was saved yet: begin again"
+        return f"the checkpoint after step {self.saved} stands: go on with --resume --name {self.folder.name}"
 
     def step(self, step: int) -> None:
         """One step. Ctrl-C interrupts it while it plays, and waits while it learns."""
@@ -219,7 +238,7 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
         algorithm: The algorithm where neither a preset nor the command line names one.
 
     Returns:
-        Exit status: 0; 2 for a setting that cannot work; 1 where the environment failed; 130 after Ctrl-C.
+        Exit status: 0; 2 for a setting that cannot work; 1 where the run failed; 130 after Ctrl-C.
     """
     try:
         config = load_config(sys.argv[1:] if arguments is None else arguments, algorithm)
@@ -241,6 +260,8 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
         say("stopped")
         return 130
     except Fault as error:
+        if os.environ.get("RESEARCH_DEBUG"):
+            traceback.print_exc()
         sys.stderr.write(f"error: {error}\n")
         return 1
     say(str(folder))

@@ -133,7 +133,7 @@ ORDERS = {
     "research_env/tools": "__init__ base search",
     "research_env/wrappers": "__init__ search_cost",
     "learners/algorithms": "__init__ terms base grpo",
-    "learners/cluster": "__init__ division placement actors driver local",
+    "learners/cluster": "__init__ division placement failures actors driver local",
     "learners/engines": "config __init__ transformers vllm",
     "learners/renderers": "__init__ plain templated",
     "learners/tiny": "__init__ config model warmup",

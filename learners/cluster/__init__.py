@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Cluster(Protocol):
-    """Engines and trainers as plain functions. Use it as a context manager: leaving it leaves nothing running."""
+    """Engines and trainers as plain functions. Use it as a context manager: leaving it leaves nothing running.
+
+    Every method raises `ActorFault` where an engine or a trainer died, or raised what is no other `Fault`.
+    """
 
     def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:
         """Play episodes, those of one group with one engine, whose cache has their prompt.

@@ -10,12 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 import ray
-from ray.exceptions import RayTaskError
 
+from learners import names
 from learners.cluster import division, placement
 from learners.cluster.actors import RolloutActor, TrainerActor
+from learners.cluster.failures import CHANGING, UNSURE, finished, get
 from learners.config import Config
-from learners.errors import Fault
+from learners.errors import ActorFault, Fault
 from learners.packing import deal
 from learners.rollout import Rollout
 from learners.types import Batch, Play, Trajectory
@@ -28,13 +29,20 @@ class RayCluster:
         self.config = config
         self._workers: list[Any] = []
         self._trainers: list[Any] = []
+        self._unsure = False
+        """Whether a trainer has failed in the middle of something, or waits for one that has."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # By default Ray hides every GPU from actors that ask for none, and warns that this will change.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, logging_level=logging.ERROR,
-            log_to_driver=bool(os.environ.get("RESEARCH_DEBUG")),
-        )  # fmt: skip
+        # Without an address Ray would join any cluster that runs on this machine, somebody else's too.
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        try:
+            ray.init(
+                address=address, include_dashboard=False, logging_level=logging.ERROR,
+                log_to_driver=bool(os.environ.get("RESEARCH_DEBUG")),
+            )  # fmt: skip
+        except (ConnectionError, ValueError) as error:
+            raise Fault(f"Ray cannot start with RAY_ADDRESS={address}: {names.flat(error)}") from error
         try:
             self._start(model, trainers)
         except BaseException:
@@ -46,23 +54,22 @@ class RayCluster:
         rollout = ray.remote(RolloutActor).options(**placement.engine_options(config))
         self._workers = [rollout.remote(config, model, number) for number in range(config.engine.count)]
         # Engines and trainers start side by side: each takes many seconds.
-        starting = [worker.start.remote() for worker in self._workers]
+        starting = {who: worker.start.remote() for who, worker in self._engines()}
         if trainers:
             trainer = ray.remote(_RayTrainerActor).options(**placement.trainer_options(config))
             self._trainers = [trainer.remote(config, model, rank) for rank in range(config.trainer.count)]
-            rendezvous = ray.get(self._trainers[0].own_address.remote())
-            starting += [trainer.start.remote(rendezvous) for trainer in self._trainers]
+            (rendezvous,) = get({"trainer 0": self._trainers[0].own_address.remote()})
+            starting |= {who: trainer.start.remote(rendezvous) for who, trainer in self._ranks()}
         get(starting)
 
     def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:
+        shares = division.plays_of_workers(plays, len(self._workers))
         parts = get(
-            [
-                worker.collect.remote(share, dict(env_kwargs), temperature)
-                for worker, share in zip(
-                    self._workers, division.plays_of_workers(plays, len(self._workers)), strict=True
-                )
-            ]
-        )  # fmt: skip
+            {
+                who: worker.collect.remote(share, dict(env_kwargs), temperature)
+                for (who, worker), share in zip(self._engines(), shares, strict=True)
+            }
+        )
         trajectories: list[Trajectory] = [t for part in parts for t in part.trajectories]
         return Rollout(trajectories, sum(p.retried for p in parts), sum(p.dropped for p in parts))
 
@@ -82,10 +89,14 @@ class RayCluster:
 
     def publish(self, version: int) -> None:
         # Every rank takes part in gathering the weights. They are one copy in the object store, and none on disk.
-        weights, *_ = [trainer.call.remote("weights") for trainer in self._trainers]
-        get([worker.update_weights.remote(weights, version) for worker in self._workers])
+        gathered = {who: trainer.call.remote("weights") for who, trainer in self._ranks()}
+        weights = gathered["trainer 0"]
+        sent = {who: worker.update_weights.remote(weights, version) for who, worker in self._engines()}
+        get(sent, after=gathered)
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
+        if self._unsure:
+            raise Fault(UNSURE)
         # Actors run in folders of their own. On several machines all of them must see this one.
         self._on_ranks("save", [(folder.resolve(), state)] * len(self._trainers))
 
@@ -94,7 +105,19 @@ class RayCluster:
 
     def _on_ranks(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method of `Trainer` on every rank, each with its own arguments."""
-        return get([t.call.remote(method, *args) for t, args in zip(self._trainers, arguments, strict=True)])
+        calls = {who: t.call.remote(method, *args) for (who, t), args in zip(self._ranks(), arguments, strict=True)}
+        try:
+            return get(calls)
+        except Fault as fault:
+            # A rank that waits for another in the middle of something would let `save` wait as well.
+            self._unsure |= not finished(calls) or (method in CHANGING and isinstance(fault, ActorFault))
+            raise
+
+    def _engines(self) -> list[tuple[str, Any]]:
+        return [(f"engine {number}", worker) for number, worker in enumerate(self._workers)]
+
+    def _ranks(self) -> list[tuple[str, Any]]:
+        return [(f"trainer {rank}", trainer) for rank, trainer in enumerate(self._trainers)]
 
     def close(self) -> None:
         """Stop engines, then Ray."""
@@ -116,13 +139,3 @@ class _RayTrainerActor(TrainerActor):
     def own_address(self) -> str:
         """`address` on the machine that Ray has put this actor on."""
         return self.address(ray.util.get_node_ip_address())
-
-
-def get(calls: list[Any]) -> list[Any]:
-    """`ray.get`, but a fault is raised as itself and not wrapped in the worker's traceback."""
-    try:
-        return ray.get(calls)
-    except RayTaskError as error:
-        if isinstance(error.cause, Fault):
-            raise error.cause from None
-        raise

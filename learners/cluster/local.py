@@ -14,7 +14,9 @@ import numpy as np
 
 from learners.cluster import division, placement
 from learners.cluster.actors import RolloutActor, TrainerActor
+from learners.cluster.failures import CHANGING, UNSURE, failure
 from learners.config import Config
+from learners.errors import Fault
 from learners.rollout import Rollout
 from learners.types import Batch, Play, Trajectory
 
@@ -26,7 +28,7 @@ _PATIENCE = 10.0
 
 class LocalCluster:
     """See `Cluster`. The engine and the episodes run on an event loop on a thread of its own, the trainer on the
-    caller's thread. Their exceptions reach the caller unchanged, with their traceback."""
+    caller's thread. Their exceptions are the causes of the faults that the caller gets, with their traceback."""
 
     def __init__(self, config: Config, model: str, trainers: bool = True) -> None:
         """Start the engine and load the policy.
@@ -44,6 +46,8 @@ class LocalCluster:
             os.environ.setdefault(name, value)
         _hide_progress_bars()
         self.config = config
+        self._unsure = False
+        """Whether the trainer has failed in the middle of something, so that its weights may be half of an update."""
         self._rollout = RolloutActor(config, model, 0)
         self._trainer = TrainerActor(config, model, 0)
         self._loop = asyncio.new_event_loop()
@@ -58,28 +62,49 @@ class LocalCluster:
             raise
 
     def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:
-        return self._wait(self._rollout.collect(plays, env_kwargs, temperature))
+        return self._of_engine(self._rollout.collect(plays, env_kwargs, temperature))
 
     def score(self, trajectories: Sequence[Trajectory], wanted: frozenset[str]) -> dict[str, list[np.ndarray]]:
         def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:
-            return [self._trainer.call("score", batches, wanted) for batches in of_ranks]
+            return [self._call("score", batches, wanted) for batches in of_ranks]
 
         return division.score(trajectories, wanted, self.config.trainer.max_batch_tokens, 1, run)
 
     def step(
         self, batches: Sequence[Batch], learning_rate: float, coefficients: Mapping[str, float]
     ) -> dict[str, float]:
-        return division.merge_metrics([self._trainer.call("step", batches, learning_rate, coefficients)])
+        return division.merge_metrics([self._call("step", batches, learning_rate, coefficients)])
 
     def publish(self, version: int) -> None:
         # An engine takes copies: these arrays are the very weights that the next step changes.
-        self._wait(self._rollout.update_weights(self._trainer.call("weights"), version))
+        weights = self._call("weights")
+        self._of_engine(self._rollout.update_weights(weights, version))
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        self._trainer.call("save", folder.resolve(), state)
+        if self._unsure:
+            raise Fault(UNSURE)
+        self._call("save", folder.resolve(), state)
 
     def load(self, folder: Path) -> None:
-        self._trainer.call("load", folder.resolve())
+        self._call("load", folder.resolve())
+
+    def _call(self, method: str, *args: Any) -> Any:
+        """Call a method of `Trainer`."""
+        try:
+            return self._trainer.call(method, *args)
+        except Fault:
+            raise
+        except Exception as error:
+            self._unsure |= method in CHANGING
+            raise failure("the trainer", error) from error
+
+    def _of_engine(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._wait(work)
+        except Fault:
+            raise
+        except Exception as error:
+            raise failure("the engine", error) from error
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine on the event loop's thread. Ctrl-C ends the waiting and cancels the coroutine."""

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import groupby
 
 import numpy as np
 import pytest
-import ray
 
 from learners import seeds
 from learners.cluster import division
-from learners.cluster.driver import get
-from learners.environment import EnvironmentFault
 from learners.types import Batch, Play, Trajectory
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@ray.remote
-def fail(error: Exception) -> None:
-    raise error
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_an_environments_fault_arrives_as_itself() -> None:
-    with pytest.raises(EnvironmentFault) as caught:
-        get([fail.remote(EnvironmentFault("ConnectionError: no door 1"))])
-    assert str(caught.value) == "ConnectionError: no door 1"
-    assert type(caught.value) is EnvironmentFault
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_other_errors_keep_the_actors_traceback() -> None:
-    with pytest.raises(ZeroDivisionError, match="in fail"):
-        get([fail.remote(ZeroDivisionError("of ours"))])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
