@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,23 @@ def home() -> Path:
     """Folder of everything this package keeps: `$RESEARCH_HOME`, or the user's data folder. It may not exist yet."""
     given = os.environ.get("RESEARCH_HOME")
     return Path(given).expanduser().absolute() if given else platformdirs.user_data_path("research-gym")
+
+
+def check_file(path: Path) -> None:
+    """Raises ConfigurationError where no file can be read at `path`, DataInvalid where the file is empty."""
+    # Nothing is read here: what comes through a pipe can be read once only.
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:  # ValueError: the name holds a zero byte
+        raise ConfigurationError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ConfigurationError(f"{path} is a folder; name a file in it")
+    if not os.access(path, os.R_OK):
+        raise ConfigurationError(f"{path} cannot be read: this user may not read it")
+    if stat.S_ISREG(status.st_mode) and not status.st_size:
+        raise DataInvalid(f"{path} is empty: it has no rows")
 
 
 def lines(path: Path, progress: bool = False) -> Iterator[tuple[int, bytes]]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import string
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
@@ -43,6 +44,18 @@ def lower_without_punctuation(text: str) -> str:
 def passage_id(title: str, text: str) -> str:
     """First 16 hexadecimal digits of the sha256 of title, newline, text: the same in every pool the passage is in."""
     return hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:16]
+
+
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+
+
+def plain_title(title: str) -> str:
+    """`title` with its HTML entities replaced, once: dumps of Wikipedia have `"Steers &amp; Stripes"`.
+
+    For titles alone: the text of an article on a character may speak of its entity.
+    """
+    # `unescape` alone would also take entities without their semicolon: "AT&T" is safe, "R&Dagger" is not.
+    return _ENTITY.sub(lambda found: unescape(found.group()), title) if "&" in title else title
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -1,7 +1,9 @@
 """The formats in which corpora are published: a file -> rows, a row -> a passage.
 
 - wiki-18 and everything after it: `{"id": "0", "contents": "\\"The Official Story\\"\\nThe film deals with …"}`
-- any JSON Lines of `{"id": …, "title": …, "text": …}` (`_id` for `id` as in BEIR; a text may be a list of sentences)
+- any JSON Lines, or one JSON array, of `{"id": …, "title": …, "text": …}`, also under the names in `IDS` and `TEXTS`
+  (`_id` in BEIR, `docid` in Tevatron and Pyserini, `pid` and `passage` in MS MARCO). A text may be a list of sentences;
+  the title may be missing. A row without an id is known by the hash of its content, so the same passage comes once
 - HotpotQA's abstracts, `enwiki-….tar.bz2` as published: a tar of bzip2 files of such lines
 - questions as HotpotQA, 2WikiMultiHopQA (a JSON array, `context`) and MuSiQue (JSON Lines, `paragraphs`) publish them:
   the paragraphs of all of them, each once
@@ -11,14 +13,22 @@ from __future__ import annotations
 
 import bz2
 import tarfile
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from research_env.errors import DataInvalid
 from research_env.files import half_a_pair, lines, parse
-from research_env.text import passage_id, short
+from research_env.text import passage_id, plain_title, short
 from research_env.types import Passage
+
+IDS = ("id", "_id", "pid", "passage_id", "docid", "doc_id")
+"""Names of the field with the id. A row may hold the id of its document, too, so a passage's own comes first."""
+TEXTS = ("text", "contents", "content", "passage", "body")
+"""Names of the field with the text. `contents` and `content` may begin with the title, in a line of its own."""
+_TITLE = 120  # characters; a longer first line is a paragraph
+_SENTENCE_ENDS = (".", "!", "?", ";", ":", ",", "。", "！", "？", "।")
 
 
 def read(path: Path) -> Iterator[tuple[str, Any]]:
@@ -34,24 +44,15 @@ def to_passage(row: Any, where: str) -> Passage:
     """
     if not isinstance(row, dict):
         raise DataInvalid(f"{where}: {short(row)} is not a JSON object; give JSON Lines, one object a line")
-    ident = row.get("id", row.get("_id"))
+    title, text = _title_and_text(row, where)
+    name = next((name for name in IDS if row.get(name) is not None), None)
+    ident = passage_id(title, text) if name is None else row[name]
     # True is an int to Python, but it is not an id.
     if isinstance(ident, int) and not isinstance(ident, bool):
         ident = str(ident)
     if not isinstance(ident, str) or not ident:
-        raise DataInvalid(f"{where}: id={short(ident)}: give a string that is not empty, or a whole number")
-    if "contents" in row and "text" not in row:
-        whole = row["contents"]
-        if not isinstance(whole, str):
-            raise DataInvalid(f"{where}: contents={short(whole)} is not a string")
-        title, text = split_contents(whole)
-    else:
-        title, text = _title_and_text(row, where)
-    # JSON can hold half of a surrogate pair; neither an index nor a server can.
-    try:
-        f"{ident}{title}{text}".encode()
-    except UnicodeEncodeError as error:
-        raise DataInvalid(f"{where}: {half_a_pair(error)}") from None
+        raise DataInvalid(f"{where}: {name}={short(ident)}: give a string that is not empty, or a whole number")
+    _check_whole(ident, where)
     return Passage(ident, title, text)
 
 
@@ -61,23 +62,52 @@ def contents(passage: Passage) -> str:
 
 
 def split_contents(whole: str) -> tuple[str, str]:
-    """`(title, text)` of a passage in wiki-18's form: the title in quotes, a line end, the text."""
-    title, _, text = whole.partition("\n")
+    """`(title, text)` of a passage in wiki-18's form: the title in quotes, a line end, the text.
+
+    The quotes may be missing, as long as the first line reads like a title: short, and not a sentence. Without a title,
+    all of it is the text.
+    """
+    title, line_end, text = whole.partition("\n")
+    title = title.removesuffix("\r")
     # Only the outer quotes go: the title of the album "Heroes" is `""Heroes" (album)"`.
-    if len(title) > 1 and title[0] == title[-1] == '"':
-        title = title[1:-1]
-    return title, text
+    if line_end and len(title) > 1 and title[0] == title[-1] == '"':
+        return title[1:-1], text
+    if line_end and len(title) < _TITLE and not title.rstrip().endswith(_SENTENCE_ENDS):
+        return title, text
+    return "", whole
 
 
 def _title_and_text(row: dict[str, Any], where: str) -> tuple[str, str]:
-    text = row.get("text")
-    fields = {"title": row.get("title", ""), "text": _joined(text) if isinstance(text, list) else text}
-    for name, value in fields.items():
-        if value is None:
-            raise DataInvalid(f"{where}: {name} is missing; give id, title and text, or id and contents")
+    """Raises DataInvalid where there is no text, or something is not a string or holds half of a surrogate pair."""
+    there = [name for name in TEXTS if row.get(name) is not None]
+    name = next((name for name in there if row[name]), there[0] if there else "")
+    if not name:
+        raise DataInvalid(
+            f"{where}: no text in a row of {short(', '.join(row) or 'no fields', str)}; give the text as "
+            f"{' or '.join(TEXTS)}, and beside it an id ({', '.join(IDS)}) and a title where there are any"
+        )
+    title, text = row.get("title"), row[name]
+    if isinstance(text, list):
+        text = _joined(text)
+    for field, value in (("title", "" if title is None else title), (name, text)):
         if not isinstance(value, str):
-            raise DataInvalid(f"{where}: {name}={short(value)} is not a string")
-    return fields["title"], fields["text"]
+            raise DataInvalid(f"{where}: {field}={short(row[field])} is not a string")
+    if name in ("contents", "content"):
+        first, rest = split_contents(text)
+        # Beside a field `title`, the first line is text unless it says the same.
+        if not title or plain_title(first) == plain_title(title):
+            title, text = first, rest
+    title = plain_title(title or "")
+    _check_whole(title + text, where)
+    return title, text
+
+
+def _check_whole(text: str, where: str) -> None:
+    """Raises DataInvalid for half of a surrogate pair: JSON can hold one, but neither an index nor a server can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataInvalid(f"{where}: {half_a_pair(error)}") from None
 
 
 def _joined(parts: list[Any]) -> str | None:
@@ -87,26 +117,18 @@ def _joined(parts: list[Any]) -> str | None:
 
 
 def _json_file(path: Path) -> Iterator[tuple[str, Any]]:
-    """Rows of a file of passages; of a file of questions, their paragraphs."""
-    seen: set[str] = set()
+    """Rows of a file of passages; of a file of questions, their paragraphs, which questions share."""
     for where, row in _json_rows(path):
         paragraphs = row.get("context", row.get("paragraphs")) if isinstance(row, dict) else None
         # A passage may have a field `context` of its own, but a question has no text.
-        if not isinstance(paragraphs, list) or "text" in row or "contents" in row:
+        if not isinstance(paragraphs, list) or any(name in row for name in TEXTS):
             yield where, row
             continue
         for paragraph in paragraphs:
-            try:
-                passage = _from_paragraph(paragraph, where)
-            except DataInvalid as error:
-                yield where, error
-                continue
-            if passage.id not in seen:
-                seen.add(passage.id)
-                yield where, passage
+            yield where, _from_paragraph(paragraph, where)
 
 
-def _from_paragraph(paragraph: Any, where: str) -> Passage:
+def _from_paragraph(paragraph: Any, where: str) -> Any:
     """`[title, sentences]` of HotpotQA and 2WikiMultiHopQA, `{"title", "paragraph_text"}` of MuSiQue."""
     title = text = None
     if isinstance(paragraph, list) and len(paragraph) == 2 and isinstance(paragraph[1], list):
@@ -114,21 +136,23 @@ def _from_paragraph(paragraph: Any, where: str) -> Passage:
     elif isinstance(paragraph, dict):
         title, text = paragraph.get("title"), paragraph.get("paragraph_text")
     if not isinstance(title, str) or not isinstance(text, str):
-        raise DataInvalid(f"{where}: {short(paragraph)} is not a paragraph of HotpotQA, 2WikiMultiHopQA or MuSiQue")
-    return to_passage({"id": passage_id(title, text), "title": title, "text": text}, where)
+        return DataInvalid(f"{where}: {short(paragraph)} is not a paragraph of HotpotQA, 2WikiMultiHopQA or MuSiQue")
+    return {"title": title, "text": text}
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Rows of JSON Lines; of a `.json` file that is one array, its elements, read as a whole."""
-    numbered = lines(path)
+    """Rows of JSON Lines; of a file that is one array, its elements, read as a whole."""
+    numbered = ((number, line.removeprefix(BOM_UTF8) if number == 1 else line) for number, line in lines(path))
+    begun = False
     for number, line in numbered:
-        if number == 1 and ".jsonl" not in path.name and line.lstrip().startswith(b"["):
+        if not begun and line.lstrip().startswith(b"["):
             whole = _parsed(line + b"".join(more for _, more in numbered), str(path))
             if isinstance(whole, DataInvalid):
                 raise whole  # the whole file is broken, so `skip_bad` must not leave it out like one bad row
             for place, row in enumerate(whole, 1):
                 yield f"{path}, row {place}", row
         elif line.strip():
+            begun = True
             yield (where := f"{path}, line {number}"), _parsed(line, where)
 
 

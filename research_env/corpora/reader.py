@@ -10,6 +10,7 @@ from typing import Any
 from research_env.corpora.content import ContentHash, Ids
 from research_env.corpora.formats import read, to_passage
 from research_env.errors import DataInvalid
+from research_env.text import passage_id
 from research_env.types import Corpus, Passage, Pool
 
 
@@ -44,6 +45,9 @@ class CorpusReader:
                 passage = row if isinstance(row, Passage) else to_passage(row, where)
                 # An index keeps one passage for an id: of two, one would silently be lost.
                 if not seen.add(passage.id):
+                    # An id made from the content comes again with the same passage, e.g. one that questions share.
+                    if passage.id == passage_id(passage.title, passage.text):
+                        continue
                     raise DataInvalid(f"{where}: id {passage.id!r} was there before; ids must be unique")
             except DataInvalid:
                 if not self.skip_bad:

@@ -28,7 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from research_env.errors import DataInvalid
 from research_env.questions import store
 from research_env.questions.base import OfficialRow, Splits, read_rows
-from research_env.text import passage_id
+from research_env.text import passage_id, plain_title
 from research_env.types import Dataset, Hop, Passage, Pool, Question
 
 NAME = "musique"
@@ -50,7 +50,7 @@ class Paragraph(BaseModel):
     model_config = ConfigDict(strict=True)
 
     idx: int
-    title: str
+    title: Annotated[str, AfterValidator(plain_title)]
     paragraph_text: str
 
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from research_env import names
 from research_env.errors import ConfigurationError, DataInvalid, DataMissing, ResearchError
-from research_env.files import encode, home, replace, rows
+from research_env.files import check_file, encode, home, replace, rows
 from research_env.questions.base import OfficialRow, check, read_rows
 from research_env.questions.catalogue import DATASETS, Registration, with_files
 from research_env.text import short
@@ -91,6 +91,9 @@ def add(name: str, files: Sequence[str | Path], split: str | None = None) -> lis
     registration(name)
     if split is not None and split not in SPLITS:
         raise ConfigurationError(f"split={split!r} is unknown; known: {', '.join(SPLITS)}")
+    # First, because the name of a file that is not there need not tell a split.
+    for file in files:
+        check_file(Path(file))
     wanted = [(split or _split_of(Path(file)), Path(file)) for file in files]
 
     def numbered() -> Iterator[tuple[str, str, Any]]:

@@ -15,6 +15,7 @@ import pytest
 
 from research_env.corpora.reader import open_file
 from research_env.errors import DataInvalid
+from research_env.text import passage_id
 from research_env.types import Passage
 
 
@@ -32,7 +33,25 @@ def passages(address: str, skip_bad: bool = False) -> list[Passage]:
     [
         ({"id": "0", "contents": '"The Story"\nThe film deals.'}, Passage("0", "The Story", "The film deals.")),
         ({"id": 7, "contents": '""Heroes" (album)"\nBowie\n1977'}, Passage("7", '"Heroes" (album)', "Bowie\n1977")),
-        ({"id": "0", "contents": "no title"}, Passage("0", "no title", "")),
+        ({"id": "0", "contents": "Just text."}, Passage("0", "", "Just text.")),
+        ({"id": "0", "contents": "A first sentence.\nA second."}, Passage("0", "", "A first sentence.\nA second.")),
+        ({"id": "0", "contents": f"{'long ' * 30}\nx"}, Passage("0", "", f"{'long ' * 30}\nx")),
+        ({"id": "0", "contents": "Amber Kesh\nA novel."}, Passage("0", "Amber Kesh", "A novel.")),
+        ({"id": "0", "contents": '"Amber Kesh"\r\nA novel.'}, Passage("0", "Amber Kesh", "A novel.")),
+        ({"id": "0", "title": "T", "contents": "Only text."}, Passage("0", "T", "Only text.")),
+        ({"id": "0", "title": "T", "contents": "Another\nx"}, Passage("0", "T", "Another\nx")),
+        ({"id": "0", "title": "T", "contents": '"T"\nx'}, Passage("0", "T", "x")),
+        ({"id": "0", "title": "A & B", "contents": '"A &amp; B"\nx'}, Passage("0", "A & B", "x")),
+        ({"id": "0", "title": None, "contents": '"T"\nx'}, Passage("0", "T", "x")),
+        ({"id": "0", "title": None, "text": "x"}, Passage("0", "", "x")),
+        ({"docid": 7, "title": "T", "text": "x"}, Passage("7", "T", "x")),
+        ({"_id": "a", "title": "T", "content": "x"}, Passage("a", "T", "x")),
+        ({"doc_id": "a", "body": "x"}, Passage("a", "", "x")),
+        ({"pid": "p1", "docid": "d1", "passage": "x"}, Passage("p1", "", "x")),
+        ({"id": None, "passage_id": 0, "text": "x"}, Passage("0", "", "x")),
+        ({"id": "0", "text": "", "contents": '"T"\nx'}, Passage("0", "T", "x")),
+        # The first 16 digits of the sha256 of "T\nx".
+        ({"title": "T", "contents": "x"}, Passage("f88a6430b8d9124a", "T", "x")),
         ({"id": "a", "title": "T", "text": "x", "more": 1}, Passage("a", "T", "x")),
         ({"_id": "a", "text": "x"}, Passage("a", "", "x")),
         ({"id": "12", "title": "Anarchism", "text": ["One. ", " Two."]}, Passage("12", "Anarchism", "One. Two.")),
@@ -41,6 +60,52 @@ def passages(address: str, skip_bad: bool = False) -> list[Passage]:
 )
 def test_formats(tmp_path: Path, row: dict[str, Any], expected: Passage) -> None:
     assert passages(corpus(tmp_path / "c.jsonl", [row])) == [expected]
+
+
+@pytest.mark.parametrize("name", ["c.json", "c.jsonl", "c.jsonl.gz"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("before", ["", "\ufeff", "\ufeff\n \n"])
+@pytest.mark.parametrize("array", [False, True])
+def test_arrays_and_lines_as_other_programs_write_them(
+    tmp_path: Path, name: str, end: str, before: str, array: bool
+) -> None:
+    """A byte order mark, blank lines, line ends of Windows, and names that do not tell what is inside."""
+    rows = [json.dumps({"id": str(i), "title": "T", "text": f"x{i}"}) for i in range(3)]
+    text = f"[{end}{f',{end}'.join(rows)}{end}]{end}" if array else f"{end}{end}".join(rows)
+    (tmp_path / name).write_bytes((before + text).encode())
+    assert passages(str(tmp_path / name)) == [Passage(str(i), "T", f"x{i}") for i in range(3)]
+
+
+def test_the_same_passage_without_an_id_comes_once(tmp_path: Path) -> None:
+    rows = [{"title": "T", "contents": "x"}, {"title": "U", "contents": "x"}, {"title": "T", "contents": "x"}]
+    assert [p.title for p in passages(corpus(tmp_path / "c.jsonl", rows))] == ["T", "U"]
+
+
+@pytest.mark.parametrize(
+    ("title", "plain"),
+    [
+        ("Steers &amp; Stripes", "Steers & Stripes"),
+        ("I&quot;s", 'I"s'),
+        ("Ren&#233;e &#x41;", "Renée A"),
+        ("&amp;lt; (entity)", "&lt; (entity)"),
+        ("AT&T", "AT&T"),
+        ("R&Dagger", "R&Dagger"),
+        ("A &nosuch; B", "A &nosuch; B"),
+    ],
+)
+def test_entities_of_titles_are_read_once(tmp_path: Path, title: str, plain: str) -> None:
+    """In titles alone: the text may be about entities. In every format, and the ids are made from what was read."""
+    rows = [{"id": "0", "contents": f'"{title}"\n&amp;'}, {"id": "1", "title": title, "text": "&amp;"}]
+    question = {"_id": "q", "question": "?", "context": [[title, ["&amp;"]]]}
+    found = passages(corpus(tmp_path / "c.jsonl", [*rows, question]))
+    assert [(p.title, p.text) for p in found] == [(plain, "&amp;")] * 3
+    assert found[2].id == passage_id(plain, "&amp;")
+
+
+def test_entities_of_real_titles(real_data: Path) -> None:
+    found = [p.title for p in passages(str(real_data / "corpus" / "wiki_pool.jsonl.gz"))]
+    assert "Steers & Stripes" in found
+    assert [title for title in found if "&amp;" in title or "&quot;" in title] == []
 
 
 def test_gzip_and_the_name(tmp_path: Path) -> None:
@@ -112,14 +177,17 @@ def test_hotpotqas_dump(tmp_path: Path) -> None:
     [
         ("{", "is not JSON"),
         ("[1]", "is not a JSON object"),
-        ({"title": "T", "text": "x"}, "id=None"),
         ({"id": "", "text": "x"}, "id=''"),
+        ({"docid": 1.5, "text": "x"}, "docid=1.5"),
         ({"id": True, "text": "x"}, "id=True"),
-        ({"id": "a", "title": "T"}, "text is missing"),
+        ({"id": "a", "title": "T"}, "no text in a row of id, title; give the text as text or contents or content or"),
+        ({"doc": "a", "abstract": "T"}, "in a row of doc, abstract; give"),
+        ({}, "in a row of no fields"),
         ({"id": "a", "title": 3, "text": "x"}, "title=3 is not a string"),
-        ({"id": "a", "text": [1]}, "text is missing"),
-        ({"id": "a", "contents": None}, "contents=None is not a string"),
+        ({"id": "a", "text": [1]}, "text=[1] is not a string"),
+        ({"id": "a", "contents": None}, "no text in a row of id, contents"),
         ('{"id": "a", "text": "\\ud800"}', "surrogate pair"),
+        ('{"id": "\\ud800", "text": "a"}', "surrogate pair"),
         ({"id": "0", "text": "again"}, "id '0' was there before"),
         ({"id": "x", "text": "again"}, "id 'x' was there before"),
     ],

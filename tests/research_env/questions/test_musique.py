@@ -268,3 +268,12 @@ def test_real_files_are_kept_byte_for_byte(real_data, research_home):
     official = real_data / "musique" / "musique_ans_train.jsonl"
     store.add("musique", [official])
     assert (research_home / "data" / "musique" / "train.jsonl").read_bytes() == official.read_bytes()
+
+
+def test_entities_of_titles_are_replaced_for_gold_passages_and_pool_alike(tmp_path, musique_rows, write):
+    row = musique_rows["dev"][0]
+    row["paragraphs"][5]["title"] = "Steers &amp; Stripes"
+    store.add("musique", [write(tmp_path / "dev.jsonl", [row])])
+    loaded = musique.load()
+    titles = {passage.id: passage.title for passage in loaded.pool.passages()}
+    assert titles[loaded.splits["dev"][0].gold_passages[0]] == "Steers & Stripes"

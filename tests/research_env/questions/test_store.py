@@ -219,10 +219,26 @@ def test_a_failed_add_leaves_what_was_there(train, tmp_path, research_home, left
     assert leftovers(research_home) == ["train.jsonl"]
 
 
-@pytest.mark.parametrize("path", ["absent/dev.jsonl", "."])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, path):
-    with pytest.raises(ConfigurationError, match=r"cannot be read: (No such file|Is a directory)"):
-        store.add("musique", [tmp_path / path], split="dev")
+@pytest.mark.parametrize("name", ["absent", "absent/dev.jsonl"])
+@pytest.mark.parametrize("split", [None, "dev"])
+def test_a_file_that_is_not_there_is_named(tmp_path, research_home, name, split, leftovers):
+    with pytest.raises(ConfigurationError, match=f"^there is no file {tmp_path / name}$"):
+        store.add("musique", [tmp_path / name], split)
+    assert leftovers(research_home) == []
+
+
+def test_files_that_cannot_be_read_are_named_before_their_split(tmp_path, monkeypatch):
+    (tmp_path / "rows").touch()
+    with pytest.raises(DataInvalid, match="rows is empty: it has no rows"):
+        store.add("musique", [tmp_path / "rows"])
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path} is a folder; name a file in it"):
+        store.add("musique", [tmp_path])
+    with pytest.raises(ConfigurationError, match="cannot be read: File name too long"):
+        store.add("musique", ["x" * 300])
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may read everything
+    (tmp_path / "rows").write_text("{}")
+    with pytest.raises(ConfigurationError, match="rows cannot be read: this user may not read it"):
+        store.add("musique", [tmp_path / "rows"])
 
 
 def test_duplicate_ids_are_refused_within_a_split_only(tmp_path, musique_rows, write):
