@@ -63,6 +63,20 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def mended(text: str) -> str:
+    """`text` as Unicode: two halves of a surrogate pair side by side are one character, a lone half is U+FFFD.
+
+    JSON can hold such halves, and so can what a policy samples; no file, tokenizer or server takes them.
+    """
+    if text.isascii():  # nearly all texts, and much faster than to encode them
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def one_line(text: object) -> str:
     """`text` with its white space collapsed, for a message of one line."""
     return " ".join(str(text).split())

@@ -6,6 +6,8 @@
 - A call that raises `RetrievalUnavailable` is retried, with growing random pauses, until the deadline. Then its
   searches fail and the circuit opens: one trial call is made in each cool-down, until the backend answers. Searches
   that arrive meanwhile wait for the next trial and get its outcome, sooner than at their own deadline.
+- A query's deadline counts from when its call goes out. A query in the queue waits for as long as the backend goes on
+  answering others: thousands of queries at once are late only where the backend is.
 """
 
 from __future__ import annotations
@@ -16,31 +18,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
 
 from cachetools import LRUCache
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval.base import Retriever
+from research_env.retrieval.gateway.border import checked, query_text
 from research_env.retrieval.gateway.circuit import Circuit
 from research_env.retrieval.gateway.options import GatewayOptions, Stats
 from research_env.retrieval.gateway.recording import Recording
+from research_env.retrieval.gateway.wanted import Key, Wanted
 from research_env.types import Hit
-
-Key = tuple[str, int]
-"""Query and top-k."""
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """An answer that at least one search waits for."""
-
-    future: Future[list[Hit]]
-    until: float
-    """Deadline of the search that waits longest."""
 
 
 class Gateway:
@@ -53,9 +46,10 @@ class Gateway:
         self.stats = Stats()
         self._lock = threading.Lock()
         self._cache: LRUCache[Key, list[Hit]] = LRUCache(self.options.cache)
-        self._inflight: dict[Key, _Wanted] = {}
+        self._inflight: dict[Key, Wanted] = {}
         self._waiting: deque[Key] = deque()
         self._busy = 0
+        self._answered = 0.0  # when the backend last answered
         # At most half the deadline, so that a search that comes while the circuit is open sees the next trial.
         self._circuit = Circuit(min(self.options.cooldown, self.options.deadline / 2))
         self._closed = False
@@ -79,29 +73,29 @@ class Gateway:
     def outcomes(self, queries: Sequence[str], top_k: int) -> list[list[Hit] | Exception]:
         """For each query its hits, or the error that `search` would raise for it alone.
 
-        All queries have one deadline. A query that fails does not lose the answers of the others.
+        A query that fails does not lose the answers of the others.
 
         Raises:
             ConfigurationError: `top_k` is less than 1.
         """
-        if len(queries) == 1 and (known := self._cached((queries[0], top_k))) is not None:
+        if len(queries) == 1 and (known := self._cached((query_text(queries[0]), top_k))) is not None:
             return [known]
-        until = time.monotonic() + self.options.deadline
-        futures = self._ask_all(queries, top_k, until)
+        asked = time.monotonic()
+        wanted = self._ask_all(queries, top_k)
         # A backend that takes one query a call computes in this process: changing threads costs more than it gains.
         self._work(here=self.max_batch == 1)
-        return [self._outcome(future, until) for future in futures]
+        return [self._outcome(one, asked) for one in wanted]
 
     async def asearch(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """`search` for coroutines: the event loop goes on meanwhile."""
-        futures = self._ask_all(queries, top_k, time.monotonic() + self.options.deadline)
+        asked = time.monotonic()
+        wanted = self._ask_all(queries, top_k)
         self._work(here=False)
-        # Shielded, because other searches may wait for the same answers: cancelling this one must not cancel them.
-        waiting = asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future in futures))
         try:
-            return [list(hits) for hits in await asyncio.wait_for(waiting, self.options.deadline)]
-        except TimeoutError:
-            raise self._late() from None
+            return [list(await self._awaited(one, asked)) for one in wanted]
+        except BaseException:  # one query has failed, or this coroutine was cancelled
+            self._leave(wanted)
+            raise
 
     def trouble(self) -> str | None:
         """Why the circuit is open; None while it is closed, or waits for a search to make the trial that is due."""
@@ -131,18 +125,43 @@ class Gateway:
             self.stats.cached += 1
         return list(known)
 
-    def _outcome(self, future: Future[list[Hit]], until: float) -> list[Hit] | Exception:
-        try:
-            # Copied, because the same list is in the cache and goes to every search that asked the same.
-            return list(future.result(max(0.0, until - time.monotonic())))
-        except FutureTimeout:
-            # Either nothing has come in time, or the backend raised a TimeoutError of its own.
-            if not future.done():
-                return self._late()
-            error = future.exception()
-            return error if isinstance(error, Exception) else list(future.result())
-        except Exception as error:
-            return error
+    def _outcome(self, wanted: Wanted, asked: float) -> list[Hit] | Exception:
+        future = wanted.future
+        while True:
+            try:
+                # Copied, because the same list is in the cache and goes to every search that asked the same.
+                return list(future.result(max(0.0, self._left(wanted, asked))))
+            except FutureTimeout:
+                # Either nothing has come in time, or the backend raised a TimeoutError of its own.
+                if future.done():
+                    error = future.exception()
+                    return error if isinstance(error, Exception) else list(future.result())
+                if self._left(wanted, asked) <= 0:
+                    self._leave([wanted])
+                    return self._late()
+            except Exception as error:
+                return error
+
+    async def _awaited(self, wanted: Wanted, asked: float) -> list[Hit]:
+        future = wanted.future
+        while not future.done():
+            if (left := self._left(wanted, asked)) <= 0:
+                raise self._late()
+            # One at a time: of many that are wrapped at once, those that fail after the first would never be retrieved,
+            # which asyncio logs. A time-out cancels the wrapper alone, because `future` is running, for others too.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(future), left)
+        return future.result()
+
+    def _left(self, wanted: Wanted, asked: float) -> float:
+        """Seconds that a search which asked at `asked` goes on waiting."""
+        return max(asked, wanted.begun or self._answered) + self.options.deadline - time.monotonic()
+
+    def _leave(self, wanted: Sequence[Wanted]) -> None:
+        """One search waits for these no more."""
+        with self._lock:
+            for one in wanted:
+                one.searches -= 1
 
     def _late(self) -> RetrievalUnavailable:
         reason = f" ({self._circuit.reason})" if self._circuit.reason else ""
@@ -151,22 +170,21 @@ class Gateway:
     def _shut(self) -> RetrievalError:
         return RetrievalError(f"{self.corpus.name}: the retriever was closed")
 
-    def _ask_all(self, queries: Sequence[str], top_k: int, until: float) -> list[Future[list[Hit]]]:
+    def _ask_all(self, queries: Sequence[str], top_k: int) -> list[Wanted]:
         if top_k < 1:
             raise ConfigurationError(f"top_k={top_k}: give 1 or more")
-        futures: list[Future[list[Hit]]] = []
+        wanted: list[Wanted] = []
         for query in queries:
             try:
-                futures.append(self._ask((query, top_k), until))
+                wanted.append(self._ask((query_text(query), top_k)))
             except RetrievalError as error:  # the gateway is closed, or its recording cannot be read
-                futures.append(Future())
-                futures[-1].set_exception(error)
-        return futures
+                wanted.append(Wanted())
+                wanted[-1].future.set_exception(error)
+        return wanted
 
-    def _ask(self, key: Key, until: float) -> Future[list[Hit]]:
-        """The future answer to a query: known, on its way, or newly in the queue."""
-        future: Future[list[Hit]] = Future()
-        future.set_running_or_notify_cancel()  # no caller may cancel what other searches wait for
+    def _ask(self, key: Key) -> Wanted:
+        """The answer to a query: known, on its way, or newly in the queue."""
+        wanted = Wanted()
         with self._lock:
             self.stats.queries += 1
             known = self._cache.get(key)
@@ -180,16 +198,16 @@ class Gateway:
             if known is None and key in self._inflight:
                 self.stats.joined += 1
                 wanted = self._inflight[key]
-                wanted.until = max(wanted.until, until)
-                return wanted.future
+                wanted.searches += 1
+                return wanted
             if known is None:
-                self._inflight[key] = _Wanted(future, until)
+                self._inflight[key] = wanted
                 self._waiting.append(key)
-                return future
+                return wanted
             self.stats.cached += 1
             self._keep(key, known)
-        future.set_result(known)
-        return future
+        wanted.future.set_result(known)
+        return wanted
 
     def _keep(self, key: Key, hits: list[Hit]) -> None:
         if self.options.cache:
@@ -231,24 +249,23 @@ class Gateway:
             self._answer(batch)
 
     def _take(self) -> list[Key]:
-        """The next keys with one top-k, at most `max_batch`. The lock is held."""
-        batch = [self._waiting.popleft()]
-        while self._waiting and len(batch) < self.max_batch and self._waiting[0][1] == batch[0][1]:
-            batch.append(self._waiting.popleft())
+        """The next keys with one top-k, at most `max_batch`, perhaps none. The lock is held."""
+        batch: list[Key] = []
+        while self._waiting and len(batch) < self.max_batch and (not batch or self._waiting[0][1] == batch[0][1]):
+            key = self._waiting.popleft()
+            if self._inflight[key].searches:
+                batch.append(key)
+            else:  # all that waited for it have given up
+                del self._inflight[key]
+                self.stats.failed += 1
         return batch
 
     def _answer(self, batch: list[Key]) -> None:
         """Call the backend; every search that waits for these keys gets its answer or the error."""
-        now = time.monotonic()
-        with self._lock:
-            late = [key for key in batch if self._inflight[key].until <= now]  # their searches have given up
-        if late:
-            self._settle(late, self._late())
-            batch = [key for key in batch if key not in late]
         if not batch:
             return
         try:
-            found = self._call([query for query, _ in batch], batch[0][1])
+            found = self._call(batch)
             if self._recording:
                 self._recording.put([(*key, hits) for key, hits in zip(batch, found, strict=True)])
         except RetrievalUnavailable as error:
@@ -282,17 +299,22 @@ class Gateway:
             else:
                 future.set_result(outcome[place])
 
-    def _call(self, queries: list[str], top_k: int) -> list[list[Hit]]:
+    def _call(self, batch: list[Key]) -> list[list[Hit]]:
         """One call of the backend, with its retries."""
         trial = self._circuit.admit()  # waits, or raises, while the circuit is open
+        now = time.monotonic()
+        for key in batch:  # only now: behind an open circuit a query has not had its turn yet
+            self._inflight[key].begun = now
         reason = None
         try:
-            return (self._trial if trial else self._tries)(self._once, queries, top_k)
+            return (self._trial if trial else self._tries)(self._once, [query for query, _ in batch], batch[0][1])
         except RetrievalUnavailable as error:
             reason = str(error)
             raise
         finally:
             self._circuit.judge(trial, reason)
+            if reason is None:
+                self._answered = time.monotonic()
 
     def _retrying(self, deadline: float) -> Retrying:
         return Retrying(
@@ -317,7 +339,7 @@ class Gateway:
         if not isinstance(found, list) or len(found) != len(queries):
             said = f"{len(found)} answers" if isinstance(found, list) else type(found).__name__
             raise RetrievalError(f"{self.corpus.name}: {said} came to {len(queries)} queries")
-        return found
+        return [checked(hits, top_k, self.corpus.name) for hits in found]
 
     def _count(self, **counts: int) -> None:
         with self._lock:

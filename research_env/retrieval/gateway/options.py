@@ -13,7 +13,8 @@ class GatewayOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     deadline: float = Field(30.0, gt=0)
-    """Seconds a search may take, retries and pauses included."""
+    """Seconds a query may take once its call goes out, retries and pauses included. A query in the queue fails when
+    the backend has answered nothing for this long."""
     cooldown: float = Field(5.0, gt=0)
     """Seconds between trials while the circuit is open; at most half the deadline."""
     cache: int = Field(10_000, ge=0)

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from research_env.errors import RetrievalError
+from research_env.text import mended
 from research_env.types import Corpus, Hit, Passage
 
 
@@ -69,7 +70,10 @@ class Recording:
                 row = self._file.execute("SELECT value FROM hits WHERE key = ?", (_key(query, top_k),)).fetchone()
         except sqlite3.Error as error:
             raise RetrievalError(f"recording={self.path}: {error}") from None
-        return None if row is None else [Hit(Passage(*passage), score) for passage, score in json.loads(row[0])]
+        if row is None:
+            return None
+        # Mended, because recordings of earlier versions hold what their backends said.
+        return [Hit(Passage(*map(mended, passage)), score) for passage, score in json.loads(row[0])]
 
     def put(self, answers: Sequence[tuple[str, int, list[Hit]]]) -> None:
         """Keep answers."""

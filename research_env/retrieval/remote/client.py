@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from research_env.corpora.formats import split_contents
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
+from research_env.retrieval.gateway.border import query_text, score
 from research_env.retrieval.options import check_options, secret
-from research_env.text import short
+from research_env.text import mended, short
 from research_env.types import Corpus, Hit, Passage
 
 
@@ -65,15 +66,15 @@ class RemoteRetriever:
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
-        clean = [query[:10_000].encode("utf-8", "replace").decode("utf-8") for query in queries]
+        asked = [query_text(query) for query in queries]
         if self._protocol == "search-r1":
-            body = {"queries": clean, "topk": top_k, "return_scores": True}
+            body = {"queries": asked, "topk": top_k, "return_scores": True}
             answer = self._send("POST", "/retrieve", body)
             rows = answer.get("result") if isinstance(answer, dict) else None
         else:
-            answer = self._send("POST", "/batch_search", {"query": clean, "top_n": top_k, "return_score": True})
+            answer = self._send("POST", "/batch_search", {"query": asked, "top_n": top_k, "return_score": True})
             rows = _paired(answer)
-        if not isinstance(rows, list) or len(rows) != len(clean) or not all(isinstance(row, list) for row in rows):
+        if not isinstance(rows, list) or len(rows) != len(asked) or not all(isinstance(row, list) for row in rows):
             raise RetrievalError(
                 f"{self.address} does not speak the protocol {self._protocol}: it said {short(answer)}"
             )
@@ -87,10 +88,11 @@ class RemoteRetriever:
         try:
             about = self._send("GET", "/corpus", None)
             self.settings = {**self.settings, "theirs": about.get("settings")}
-            return Corpus(str(about["name"]), int(about["passages"]), about["hash"])
+            named = about["hash"]
+            return Corpus(str(about["name"]), int(about["passages"]), None if named is None else str(named))
         except RetrievalUnavailable:
             raise
-        except (RetrievalError, AttributeError, KeyError, TypeError, ValueError):
+        except (RetrievalError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Search-R1's own server has no /corpus. It must at least be able to search.
             self.search(["retrieval"], 1)
             return Corpus(self.address, 0, None)
@@ -123,8 +125,12 @@ class RemoteRetriever:
         if status != 200:
             raise RetrievalError(f"{where}: status {status} ({said})")
         try:
-            return json.loads(content)
-        except ValueError:
+            # Not the bytes themselves: from those, `json` reads halves of surrogate pairs, which no text may hold.
+            text = content.decode("utf-8-sig", "replace")
+            value = json.loads(text)
+            # As escapes they are legal JSON all the same.
+            return json.loads(mended(json.dumps(value, ensure_ascii=False))) if "\\ud" in text.lower() else value
+        except (ValueError, RecursionError):
             raise RetrievalError(f"{where} did not answer in JSON but with {said}") from None
 
     def _hit(self, found: Any, rank: int) -> Hit:
@@ -134,10 +140,10 @@ class RemoteRetriever:
         if not isinstance(document, dict) or not isinstance(document.get("contents"), str):
             raise RetrievalError(f"{self.address}: {short(found)} is not a passage; it needs contents")
         title, text = split_contents(document["contents"])
-        score = found.get("score") if inner is not None else None
+        given = found.get("score") if inner is not None else None
         ident = document.get("id")  # 0 is an id; a document without one is known by its text
         passage = Passage(document["contents"][:80] if ident is None else str(ident), title, text)
-        return Hit(passage, float(score) if isinstance(score, int | float) else -float(rank))
+        return Hit(passage, score(given, rank))
 
 
 def _paired(answer: Any) -> Any:
