@@ -8,33 +8,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from learners.errors import writing
+
 NAME = "checkpoint"
 """The folder's name within a run's folder."""
 STATE_FILE = "state.json"
-"""In a checkpoint: how far the run has come and the settings it was started with."""
+"""In a checkpoint: how far the run has come and the settings it was started with. A folder with it is whole."""
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
-    """Put `partial` in the place of `folder`, so that a kill at any moment leaves one whole folder to resume from."""
+    """Put `partial`, which is whole, in the place of `folder`; a kill at any moment loses nothing (see `present`)."""
     old = _old(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    # A folder cannot be renamed onto another that holds files, so for a moment only the old name exists; see `find`.
+    # A folder cannot be renamed onto another that holds files, so for a moment nothing has the folder's name.
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def find(run: Path) -> Path | None:
-    """The folder of a run's checkpoint; None where the run has none.
+def present(folder: Path) -> Path:
+    """Where the checkpoint of this place is now: `folder` itself, but for a kill while the next one replaced it.
 
-    A kill while one checkpoint was replaced by the next leaves the older one under another name.
+    Such a kill leaves the next one whole beside its place, and the old one under another name.
     """
-    folder = run / NAME
-    for place in (folder, _old(folder)):
-        if (place / STATE_FILE).is_file():
-            return place
-    return None
+    if not folder.exists():
+        for place in (_partial(folder), _old(folder)):
+            if (place / STATE_FILE).is_file():
+                return place
+    return folder
+
+
+def find(run: Path) -> Path | None:
+    """The folder of a run's checkpoint; None where the run has none."""
+    place = present(run / NAME)
+    return place if (place / STATE_FILE).is_file() else None
 
 
 def read_state(run: Path) -> tuple[Path, dict[str, Any]]:
@@ -60,13 +68,32 @@ def write(folder: Path, state: dict[str, Any], fill: Callable[[Path], object]) -
         folder: Its place.
         state: JSON, for `read_state`.
         fill: Function of a folder that writes everything else into it.
+
+    Raises:
+        DiskFault: it cannot be written; the checkpoint that was there is still there.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = _partial(folder)
+    # After a kill between two renames the run went on from this very folder. It must not be lost before the next is
+    # whole, so the renaming is finished first.
+    if present(folder) == partial:
+        partial.rename(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    fill(partial)
-    # The state is written last: `find` takes a folder without it for incomplete.
-    (partial / STATE_FILE).write_text(json.dumps(state), "utf-8")
-    replace_folder(partial, folder)
+    try:
+        with writing(folder):
+            fill(partial)
+            # Last, and under its name only when it is whole: it says that everything else is there.
+            draft = partial / f"{STATE_FILE}.partial"
+            draft.write_text(json.dumps(state), "utf-8")
+            draft.rename(partial / STATE_FILE)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    with writing(folder):
+        replace_folder(partial, folder)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
 
 
 def _old(folder: Path) -> Path:

@@ -34,7 +34,7 @@ def writing(place: Path) -> Iterator[None]:
         full = (isinstance(error, OSError) and error.errno in _FULL) or _free(place) < _ROOM
         if not full and not isinstance(error, OSError):
             raise
-        reason = f"the disk is full, {_free(place) >> 20} MB are free" if full else one_line(error)
+        reason = f"the disk is full, {_free(place) >> 20} MB are free: make room" if full else one_line(error)
         raise DiskFault(f"{place} cannot be written: {reason}") from error
 
 

@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from learners import plugins
@@ -132,30 +131,3 @@ def placement(config: Config) -> str:
         f"trainers: {trainer.count} on {trainer.device}, {own} each; this machine: {os.cpu_count()} cores, "
         f"{torch.cuda.device_count()} GPUs"
     )
-
-
-def choose_folder(config: Config) -> Path:
-    """The run's folder: `runs/<name>`, or the next free `runs/<preset>-<number>`.
-
-    Raises:
-        ValueError: the name is taken, or `resume` was asked for without a name.
-    """
-    if config.resume and not config.name:
-        raise ValueError("--resume: say which run with --name NAME")
-    # The nearest folder that exists must be one, and must take new ones.
-    place = next(each for each in (config.runs, *config.runs.absolute().parents) if each.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise ValueError(f"--runs {config.runs}: {place} is no folder that can be written to; give another folder")
-    if config.name:
-        folder = config.runs / config.name
-        # A kill while a checkpoint was replaced leaves only the old one; see `checkpoint.replace_folder`.
-        begun = (folder / "checkpoint").exists() or (folder / "checkpoint.old").exists()
-        if begun and not config.resume:
-            raise ValueError(
-                f"--name {config.name}: {folder} holds a run; add --resume to continue it, or choose another name"
-            )
-        return folder
-    number, preset = 1, Path(config.preset).name.removesuffix(".toml")
-    while (config.runs / f"{preset}-{number}").exists():
-        number += 1
-    return config.runs / f"{preset}-{number}"

@@ -80,11 +80,6 @@ class Reporter:
         rows = [row for row in self.history() if row["step"] < step]
         self._history.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def restart(self) -> None:
-        """Remove the files of a run that ended before its first checkpoint."""
-        for name in ("metrics.jsonl", "episodes.jsonl"):
-            (self.folder / name).unlink(missing_ok=True)
-
     def episodes(self, phase: str, trajectories: Sequence[Trajectory]) -> None:
         """Append episodes to `episodes.jsonl`."""
         with (self.folder / "episodes.jsonl").open("a") as file:

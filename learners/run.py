@@ -22,8 +22,10 @@ from learners.environment import EnvironmentConfig, make
 from learners.errors import Fault
 from learners.evaluate import evaluate
 from learners.loop import learn, roll_out
-from learners.preflight import check, choose_folder, placement
+from learners.preflight import check, placement
 from learners.report import Reporter, say, track
+from learners.run_folder import check as check_folder
+from learners.run_folder import claim
 from learners.tiny.warmup import tiny_policy
 
 
@@ -70,31 +72,34 @@ class Run:
     def train(self) -> None:
         """Make the steps that are left; Ctrl-C and a failing environment save first."""
         config = self.config
-        say(f"training: {config.steps} steps of {config.prompts} questions x {config.group_size} episodes")
+        if self.done < config.steps:
+            steps = f"steps {self.done + 1} to {config.steps}"
+            say(f"training: {steps}, each of {config.prompts} questions x {config.group_size} episodes")
         try:
             for step in track(range(self.done, max(self.done, config.steps)), "training"):
                 with self.report.phase("train"):
                     self.step(step)
                 if self.done % config.checkpoint_every == 0 and self.done < config.steps:
                     self.save()
+            self.save()
         except KeyboardInterrupt:
-            say(f"stopping: saving a checkpoint (go on with --resume --name {self.folder.name})")
+            say(f"stopping: saving a checkpoint (go on with {to_go_on(self.config, self.folder)})")
             self.save()
             raise
         except Fault as fault:
-            raise Fault(f"{fault}; {self.rescue()}") from fault
-        self.save()
+            say("stopping: saving a checkpoint")
+            try:
+                self.save()
+            except Fault as another:  # e.g. a trainer that is gone
+                say(f"  not saved: {another}")
+            raise self.ended(fault) from fault
 
-    def rescue(self) -> str:
-        """Save what the trainer holds, where it can. Returns how the run goes on."""
-        say("stopping: saving a checkpoint")
-        try:
-            self.save()
-        except Fault as fault:  # e.g. a trainer that is gone
-            say(f"  not saved: {fault}")
+    def ended(self, fault: Fault) -> Fault:
+        """The fault that ends the run, with how the run goes on."""
         if self.saved is None:
-            return "nothing was saved yet: begin again"
-        return f"the checkpoint after step {self.saved} stands: go on with --resume --name {self.folder.name}"
+            return Fault(f"{fault}; nothing was saved yet: begin again")
+        go_on = to_go_on(self.config, self.folder)
+        return Fault(f"{fault}; the checkpoint after step {self.saved} stands: go on with {go_on}")
 
     def step(self, step: int) -> None:
         """One step. Ctrl-C interrupts it while it plays, and waits while it learns."""
@@ -121,18 +126,23 @@ class Run:
         # Every evaluation counts dropped episodes, whatever the environment's metric function measures.
         if self.config.eval_questions == 0 or f"dropped_{key}" in self.results:
             return
-        with self.report.phase(f"evaluate_{key}", f"evaluating {key.replace('_', ' ')}"):
-            metrics, episodes = evaluate(self.cluster, self.environment, kwargs, self.config.eval_questions)
-        self.results.update({f"{name}_{key}": values for name, values in metrics.items()})
-        self.results["questions"] = metrics.get("questions", {})
-        self.report.episodes(key, episodes)
-        self.report.transcripts(key, episodes)
-        say(f"  {results_line(metrics)}")
-        self.save()
+        try:
+            with self.report.phase(f"evaluate_{key}", f"evaluating {key.replace('_', ' ')}"):
+                metrics, episodes = evaluate(self.cluster, self.environment, kwargs, self.config.eval_questions)
+            self.results.update({f"{name}_{key}": values for name, values in metrics.items()})
+            self.results["questions"] = metrics.get("questions", {})
+            self.report.episodes(key, episodes)
+            self.report.transcripts(key, episodes)
+            say(f"  {results_line(metrics)}")
+            self.save()
+        except Fault as fault:
+            raise self.ended(fault) from fault
 
 
 def train(config: Config, folder: Path) -> None:
     """One whole run: warm start, evaluation, training, evaluation, report."""
+    # A scheduler that wants its machine back sends SIGTERM, which is treated as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Reporter(folder)
     environment = config.environment()
     summary: dict[str, Any] = {
@@ -147,14 +157,11 @@ def train(config: Config, folder: Path) -> None:
     with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):
         cluster = open_cluster(config, model)
     with cluster:
-        # A scheduler that wants its machine back sends SIGTERM, which is treated as Ctrl-C. It is set here, because Ray
-        # sets a handler of its own when it starts.
+        # Again, because Ray sets a handler of its own when it starts.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         run = Run(config, folder, cluster, report)
         if config.resume:
             run.resume()
-        else:
-            report.restart()
         # The engines have started with the first policy's weights; those of a resumed run are others.
         cluster.publish(run.done)
         run.evaluate("before", environment.eval_kwargs)
@@ -177,7 +184,9 @@ def train(config: Config, folder: Path) -> None:
 def uninterrupted() -> Iterator[None]:
     """Hold Ctrl-C back until the end, so that no checkpoint is taken between an update and the count of it."""
     pressed: list[int] = []
-    usual = {number: signal.signal(number, lambda *_: pressed.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A signal that is ignored stays so: a run in the background of a script must not end by a Ctrl-C for another.
+    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
+    usual = {number: signal.signal(number, lambda *_: pressed.append(1)) for number in heard}
     try:
         yield
     finally:
@@ -230,6 +239,47 @@ def versions() -> dict[str, str]:
     return found
 
 
+def run_in(folder: Path, config: Config) -> int:
+    """One whole run in its folder, or what is left of it; returns the exit status, as `main` does."""
+    finished = is_finished(folder, config)
+    if finished:
+        say(finished)
+    else:
+        try:
+            train(config, folder)
+        except KeyboardInterrupt:
+            kept = checkpoint.find(folder)
+            say("stopped" if kept else f"stopped before the first checkpoint: nothing is kept, {folder} is removed")
+            return 130
+        except Fault as error:
+            if os.environ.get("RESEARCH_DEBUG"):
+                traceback.print_exc()
+            sys.stderr.write(f"error: {error}\n")
+            return 1
+    say(str(folder))
+    return 0
+
+
+def is_finished(folder: Path, config: Config) -> str:
+    """What to say of a run that has nothing left to do; empty for every other."""
+    if not config.resume or not (folder / "summary.json").exists():
+        return ""
+    _, state = checkpoint.read_state(folder)
+    done = int(state["step"])
+    # Every evaluation counts dropped episodes; one that is missing is still to be made.
+    wanted = ["after", "after_no_search"] if config.environment().blind_kwargs else ["after"]
+    evaluated = config.eval_questions == 0 or all(f"dropped_{key}" in state["results"] for key in wanted)
+    if done < config.steps or not evaluated:
+        return ""
+    return f"finished: {done} of {config.steps} steps; add --steps {(done // 50 + 1) * 50} to train on"
+
+
+def to_go_on(config: Config, folder: Path) -> str:
+    """The options that resume this run."""
+    runs = "" if config.runs == Path("runs") else f"--runs {config.runs} "
+    return f"--resume {runs}--name {folder.name}"
+
+
 def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int:
     """The command line of every learner.
 
@@ -242,27 +292,18 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
     """
     try:
         config = load_config(sys.argv[1:] if arguments is None else arguments, algorithm)
-        folder = choose_folder(config)
-        if config.resume:
-            checkpoint.read_state(folder)  # an unreadable checkpoint is reported before anything starts
         if config.dry_run:
+            check_folder(config)
             say(config.model_dump_json(indent=2))
             say(placement(config))
-        check(config)
+            check(config)
+            return 0
+        with claim(config) as folder:
+            check(config)
+            return run_in(folder, config)
     except (ValueError, Fault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    if config.dry_run:
-        return 0
-    try:
-        train(config, folder)
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    except Fault as error:
-        if os.environ.get("RESEARCH_DEBUG"):
-            traceback.print_exc()
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    say(str(folder))
-    return 0

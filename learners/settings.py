@@ -60,7 +60,10 @@ def read_saved(settings: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: the checkpoint's state cannot be read.
     """
     run = Path(settings.get("runs", "runs")) / (settings.get("name") or "")
-    if not settings.get("resume") or checkpoint.find(run) is None:
-        return {}
+    try:
+        if not settings.get("resume") or checkpoint.find(run) is None:
+            return {}
+    except OSError as error:  # e.g. the name is too long
+        raise ValueError(f"--resume: {run}: {error.strerror}") from None
     _, state = checkpoint.read_state(run)
     return {k: v for k, v in state.get("config", {}).items() if k not in {"resume", "dry_run", "runs", "name"}}

@@ -107,7 +107,7 @@ RANKS = {
         "algorithms engines environment renderers packing packed_model seeds metrics transcript settings",
         "report old_form plugins rollout tiny/model",
         "config",
-        "preflight trainer tiny/warmup",
+        "preflight run_folder trainer tiny/warmup",
         "cluster",
         "evaluate loop",
         "run",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from learners import checkpoint
+from learners.errors import DiskFault
 
 
 class Killed(BaseException):
@@ -24,7 +25,7 @@ def write(folder: Path, step: int) -> Path:
 
 @pytest.mark.parametrize(
     ("moment", "survivor"),
-    [("before the first rename", 3), ("between the renames", 3), ("before the old one is removed", 4), ("never", 4)],
+    [("before the first rename", 3), ("between the renames", 4), ("before the old one is removed", 4), ("never", 4)],
 )
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, survivor: int
@@ -63,6 +64,66 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)
     checkpoint.replace_folder(write(partial, 5), place)
     assert checkpoint.read_state(tmp_path)[1] == {"step": 5}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_kill_at_any_rename_of_a_save_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, state and settings are those of the last whole save, whichever rename is the last, and so on and on."""
+    place = tmp_path / "checkpoint"
+
+    def save(step: int, dies_at: int) -> None:
+        left, rename = dies_at, Path.rename
+
+        def dying_rename(self: Path, target: Any) -> Path:
+            nonlocal left
+            if not left:
+                raise Killed
+            left -= 1
+            return rename(self, target)
+
+        def fill(partial: Path) -> None:
+            partial.mkdir()
+            (partial / "weights").write_text(str(step))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", dying_rename)
+            # A killed process cleans nothing up.
+            patch.setattr(shutil, "rmtree", lambda path, **_: None if left <= 0 else real_remove(path, **_))
+            checkpoint.write(place, {"step": step, "config": {"seed": step}}, fill)
+
+    real_remove = shutil.rmtree
+    save(0, 9)
+    whole, kills = 0, 0
+    for step, dies_at in enumerate([0, 1, 2, 2, 2, 1, 3, 2, 0, 2, 9, 1, 2], start=1):
+        try:
+            save(step, dies_at)
+            whole = step
+        except Killed:
+            kills += 1
+            found, state = checkpoint.read_state(tmp_path)
+            # The state's own rename makes the new one whole; a kill after it, with nothing in its place, loses nothing.
+            assert state["step"] in (whole, step)
+            whole = state["step"]
+            assert state["config"] == {"seed": whole}
+            assert (found / "weights").read_text() == str(whole)
+            assert checkpoint.present(place) == found  # what `learners.evaluate RUN/checkpoint` reads
+    assert kills > 8
+    save(99, 9)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", 3)
+
+    def fill(partial: Path) -> None:
+        partial.mkdir()
+        (partial / "weights").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DiskFault, match=r"checkpoint cannot be written: the disk is full") as caught:
+        checkpoint.write(tmp_path / "checkpoint", {"step": 4}, fill)
+    assert str(tmp_path / "checkpoint") in str(caught.value)
+    assert checkpoint.read_state(tmp_path)[1] == {"step": 3}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 

@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 from learners import run
 from learners.algorithms.grpo import GRPOSettings
 from learners.config import Config, load_config, resolve
-from learners.preflight import choose_folder
 from learners.settings import preset_path
 
 PRESETS = sorted(path.stem for path in (Path(str(files("learners"))) / "presets").glob("*.toml"))
@@ -84,7 +83,7 @@ def test_every_preset_can_be_read(name: str) -> None:
         (["--algorithm", "ppo2"], ["--algorithm", "ppo2", "grpo"]),
         (["--name", "taken"], ["--name", "taken", "--resume"]),
         (["--resume"], ["--resume", "--name"]),
-        (["--resume", "--name", "taken"], ["--resume", "taken", "checkpoint"]),
+        (["--resume", "--name", "bare"], ["--resume", "bare", "checkpoint"]),
         (["--resume", "--name", "absent"], ["--resume", "absent"]),
         (["--engine.kind", "typo"], ["--engine.kind", "typo", "vllm"]),
         (["--engine.kind", "collections:Counter"], ["--engine.kind", "collections:Counter", "generate"]),
@@ -115,6 +114,8 @@ def test_a_wrong_argument_is_one_line_that_names_it(
     monkeypatch.setattr(run, "train", lambda *_: pytest.fail("training began"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "taken" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "runs" / "taken" / "checkpoint" / "state.json").write_text("{}")
+    (tmp_path / "runs" / "bare" / "checkpoint").mkdir(parents=True)
     assert run.main(arguments) == 2
     out, err = capsys.readouterr()
     lines = err.strip().splitlines()
@@ -247,21 +248,6 @@ def test_wrappers_and_metrics_belong_to_the_environment(tmp_path: Path) -> None:
     assert (other.wrappers, other.metrics) == (environment.wrappers, "a:b")
     told = load_config(["--research.wrappers", "h:I", "--research.wrappers", '{"name": "j:K", "kwargs": {"l": 2}}'])
     assert [(each.name, each.kwargs) for each in told.research.wrappers] == [("h:I", {}), ("j:K", {"l": 2})]
-
-
-def test_runs_are_numbered(tmp_path: Path) -> None:
-    config = load_config(["--runs", str(tmp_path)])
-    first = choose_folder(config)
-    first.mkdir()
-    second = choose_folder(config)
-    assert first.parent == second.parent == tmp_path
-    assert first != second
-    assert choose_folder(load_config(["--runs", str(tmp_path), "--name", "mine"])) == tmp_path / "mine"
-
-
-def test_a_preset_from_elsewhere_still_runs_in_the_folder_of_runs(toml: Path, tmp_path: Path) -> None:
-    folder = choose_folder(load_config(["--preset", str(toml), "--runs", str(tmp_path / "runs")]))
-    assert folder.parent == tmp_path / "runs"
 
 
 def test_a_resumed_run_keeps_its_settings_but_for_the_command_lines(tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ def test_a_full_disk_is_named(number: int, tmp_path: Path) -> None:
 def test_a_library_that_does_not_name_the_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`torch.save` raises a RuntimeError that speaks of an archive."""
     monkeypatch.setattr(errors.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    with pytest.raises(DiskFault, match="the disk is full, 0 MB are free"), writing(tmp_path / "not" / "there"):
+    with (
+        pytest.raises(DiskFault, match="the disk is full, 0 MB are free: make room"),
+        writing(tmp_path / "not" / "there"),
+    ):
         raise RuntimeError("[enforce fail at inline_container.cc]\nunexpected pos")
 
 

@@ -34,15 +34,6 @@ def test_ctrl_c_waits_until_the_step_is_whole(number: int) -> None:
     assert done[-1] == "next"
 
 
-def test_a_new_run_forgets_what_stood_in_its_folder(tmp_path: Path) -> None:
-    report = Reporter(tmp_path)
-    report.metrics(0, {"em/1": 0.5})
-    report.close()
-    assert len(report.history()) == 1
-    report.restart()
-    assert report.history() == []
-
-
 def test_reading_the_history_changes_nothing_and_forgetting_does(tmp_path: Path) -> None:
     report = Reporter(tmp_path)
     for step in range(4):
