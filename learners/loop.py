@@ -14,9 +14,12 @@ from learners import seeds
 from learners.algorithms.base import Algorithm, Term
 from learners.cluster import Cluster
 from learners.config import Config
+from learners.errors import Fault
 from learners.packing import pack
 from learners.plugins import PluginFault
 from learners.types import Group, Probe, Scores, Status, Trajectory
+
+_ADVICE = "its weights or its precision are at fault: try --trainer.dtype float32, or an earlier checkpoint"
 
 Metrics = Mapping[str, Mapping[str, float]]
 """Metric -> group of questions -> value, as the environment's metric function gives them."""
@@ -95,7 +98,12 @@ def roll_out(
 def learn(
     config: Config, algorithm: Algorithm, cluster: Cluster, groups: Sequence[Group], step: int
 ) -> dict[str, float]:
-    """Give credit to the step's groups, make the updates, and send the new weights to the engines. Returns metrics."""
+    """Give credit to the step's groups, make the updates, and send the new weights to the engines. Returns metrics.
+
+    Raises:
+        PluginFault: the algorithm or the engine gave something that does not fit.
+        Fault: the policy has no finite log-probabilities, or too many updates in a row came to nothing.
+    """
     start = time.monotonic()
     progress = step / max(1, config.steps - 1)
     terms = algorithm.terms()
@@ -104,9 +112,12 @@ def learn(
     # Shares are made for each update, because the objective is a mean over the tokens of one update.
     shares = [share for update in updates for share in _checked(algorithm, "share", update, algorithm.share(update))]
     trajectories = [trajectory for group in groups for trajectory in group]
+    for trajectory in trajectories:
+        _finite(f"--engine.kind {config.engine.kind} gave a log-probability", trajectory.logprobs, trajectory)
     scores, columns = score(cluster, algorithm, terms, groups, [bool(share.any()) for share in shares])
     credits = algorithm.credit(groups, scores)
     _checked(algorithm, "credit", groups, [credit.advantages for credit in credits])
+    _checked(algorithm, "credit", groups, [c.advantages if c.returns is None else c.returns for c in credits])
     rate, coefficients = learning_rate(config, step), {term.name: term.coefficient(progress) for term in terms}
     told: list[dict[str, float]] = []
     for _ in range(config.epochs):
@@ -124,12 +135,19 @@ def learn(
             if batches:
                 told.append(cluster.step(batches, rate, coefficients))
     trained = time.monotonic()
+    made = [update for update in told if not update["skipped"]]
     cluster.publish(step + 1)
     return {
         "groups_with_signal": sum(len({t.reward for t in group}) > 1 for group in groups) / max(1, len(groups)),
-        **{f"policy/{name}": float(np.mean([u[name] for u in told])) for name in (told[0] if told else ())},
+        # A skipped update has no numbers that mean anything.
+        **{
+            f"policy/{name}": float(np.mean([u[name] for u in made]))
+            for name in (made[0] if made else ())
+            if name != "skipped"
+        },
         # Until the first update both are the same policy: what is left is how far engine and trainer disagree.
-        "policy/engine_gap": told[0]["ratio_gap"] if told else 0.0,
+        "policy/engine_gap": made[0]["ratio_gap"] if made else 0.0,
+        "policy/updates_skipped": len(told) - len(made),
         "seconds/train": trained - start,
         "seconds/weights": time.monotonic() - trained,
     }
@@ -139,14 +157,23 @@ def _checked(
     algorithm: Algorithm, method: str, groups: Sequence[Group], arrays: Sequence[np.ndarray]
 ) -> Sequence[np.ndarray]:
     """What an algorithm gave for each trajectory; one too many would give all that follow another's."""
-    wanted = [len(trajectory.ids) for group in groups for trajectory in group]
+    wanted = [trajectory for group in groups for trajectory in group]
     what = f"{type(algorithm).__name__}.{method}"
     if len(arrays) != len(wanted):
         raise PluginFault(f"{what} gave {len(arrays)} arrays for {len(wanted)} trajectories")
-    for array, length in zip(arrays, wanted, strict=True):
+    for array, trajectory in zip(arrays, wanted, strict=True):
+        length = len(trajectory.ids)
         if np.shape(array) != (length,):
             raise PluginFault(f"{what} gave an array of shape {np.shape(array)} for a trajectory of {length} tokens")
+        _finite(f"{what} gave a number", array, trajectory)
     return arrays
+
+
+def _finite(what: str, array: np.ndarray, trajectory: Trajectory) -> None:
+    odd = np.flatnonzero(trajectory.mask & ~np.isfinite(array))
+    if len(odd):
+        where = f"token {odd[0]} of an episode with seed {trajectory.seed}"
+        raise PluginFault(f"{what} that is not finite: {array[odd[0]]} for {where}")
 
 
 def score(
@@ -173,6 +200,8 @@ def score(
     if wanted and chosen:
         for name, found in cluster.score([trajectories[at] for at in chosen], wanted).items():
             for at, column in zip(chosen, found, strict=True):
+                if not np.isfinite(column).all():
+                    raise Fault(f"the trainer's log-probabilities ({name}) are not finite numbers; {_ADVICE}")
                 columns[name][at] = column
     probed = _probe(cluster, algorithm.probes(groups)) if "probes" in algorithm.needs else None
     return Scores(**{name: columns[name] for name in own}, probes=probed), columns

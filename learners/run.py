@@ -215,9 +215,10 @@ def line(step: int, steps: int, metrics: dict[str, float]) -> str:
         return " ".join(f"{v:.2f}" for k, v in sorted(metrics.items()) if k.startswith(f"{metric}/"))
 
     seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
+    skipped = f"updates skipped {n:.0f}  " if (n := metrics.get("policy/updates_skipped", 0)) else ""
     return (
         f"step {step}/{steps}  EM {by_group('em')}  searches {by_group('searches')}  format {by_group('format_ok')}  "
-        f"KL {metrics.get('policy/kl', 0.0):.3f}  {seconds:.1f} s"
+        f"KL {metrics.get('policy/kl', 0.0):.3f}  {skipped}{seconds:.1f} s"
     )
 
 

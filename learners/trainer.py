@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -22,9 +24,13 @@ from learners import checkpoint, names
 from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.config import Config
+from learners.errors import Fault
 from learners.packed_model import load_model, token_logprobs
 from learners.plugins import PluginFault
 from learners.types import Batch, Loss, TokenInputs
+
+MOST_SKIPPED = 3
+"""Updates in a row that may come to nothing before the run stops."""
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -56,6 +62,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
         )
+        self._skipped = 0
+        """Updates in a row, up to now, that were not made."""
 
     def _shard(self, model: Any, dtype: torch.dtype) -> Any:
         if self.config.trainer.count > 1:
@@ -100,6 +108,8 @@ class Trainer:
     ) -> dict[str, float]:
         """One optimiser step over the rank's batches.
 
+        Where loss or gradient are not finite numbers, on any rank, no rank changes its weights or its optimiser.
+
         Args:
             batches: As many on every rank (an empty share is a batch whose mask is all False).
             learning_rate: Of this step.
@@ -108,7 +118,12 @@ class Trainer:
         Returns:
             This rank's part of sums over the tokens of the global batch, weighted by their shares, so of means where
             the shares add up to 1: `loss`, `ratio_gap` (|log ratio| to the behaviour policy, nats),
-            `entropy_estimate` (nats), one of the name of each term, and the loss's own metrics; and `gradient_norm`.
+            `entropy_estimate` (nats), one of the name of each term, and the loss's own metrics; and of the whole update
+            `gradient_norm`, and `skipped`: 1.0 where the weights were not changed.
+
+        Raises:
+            PluginFault: the loss does not fit.
+            Fault: this was the third update in a row that was skipped.
         """
         sums: dict[str, Tensor] = {}
         for batch in batches:
@@ -127,11 +142,33 @@ class Trainer:
             for name, part in parts.items():
                 sums[name] = sums.get(name, 0.0) + part.detach().double().cpu()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.trainer.gradient_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
+        found = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(_local(norm))}
+        sound = self._everywhere(isfinite(found["loss"]) and isfinite(found["gradient_norm"]))
+        if sound:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(_local(norm))}
+        self._skipped = 0 if sound else self._skipped + 1
+        if self._skipped == MOST_SKIPPED:
+            raise Fault(self._advice(found, learning_rate))
+        return found | {"skipped": float(not sound)}
+
+    def _everywhere(self, sound: bool) -> bool:
+        """Whether all ranks are sound. One that went its own way would have other weights from then on."""
+        if self.config.trainer.count == 1:
+            return sound
+        unsound = torch.tensor(float(not sound), device=self.config.trainer.device)
+        torch.distributed.all_reduce(unsound)
+        return not unsound.item()
+
+    def _advice(self, found: Mapping[str, float], learning_rate: float) -> str:
+        precision = "" if self.config.trainer.dtype == "float32" else ", or --trainer.dtype float32"
+        return (
+            f"{MOST_SKIPPED} updates in a row had a loss or a gradient that is not a finite number (the last: loss "
+            f"{found['loss']:g}, gradient norm {found['gradient_norm']:g}) and were skipped; go on from the last good "
+            f"weights with a lower --trainer.learning-rate (it was {learning_rate:g}){precision}"
+        )
 
     def _checked(self, loss: Loss, tokens: TokenInputs) -> Loss:
         """What an algorithm made of a batch; it may be somebody else's, and a scalar would be taken for every token."""
@@ -182,7 +219,9 @@ class Trainer:
         """Write a checkpoint that replaces the one in `folder` only once it is whole."""
         # Every rank must take part in these two, or the others wait for ever.
         weights = get_model_state_dict(self.policy, options=_WHOLE)
-        optimizer = get_optimizer_state_dict(self.policy, self.optimizer, options=_WHOLE)
+        # Asked before the first update, torch would make an empty one to fill the state, and AdamW counts updates.
+        begun = bool(self.optimizer.state)
+        optimizer = get_optimizer_state_dict(self.policy, self.optimizer, options=_WHOLE) if begun else {}
         if self.rank:
             return
 
@@ -201,9 +240,13 @@ class Trainer:
         # Not strict, because a tied head is not in the file.
         set_model_state_dict(self.policy, weights, options=StateDictOptions(full_state_dict=True, strict=False))
         saved = torch.load(folder / "training.pt", weights_only=True)
-        set_optimizer_state_dict(
-            self.policy, self.optimizer, saved["optimizer"], options=StateDictOptions(full_state_dict=True)
-        )
+        self._skipped = 0
+        if saved["optimizer"]:
+            set_optimizer_state_dict(
+                self.policy, self.optimizer, saved["optimizer"], options=StateDictOptions(full_state_dict=True)
+            )
+        else:  # it was saved before the first update
+            self.optimizer.state.clear()
         torch.set_rng_state(saved["random"]["torch"])
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class TrainerConfig(BaseModel):
     """Trainers: they hold the policy that learns, sharded over them (FSDP2)."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     count: int = Field(1, ge=1)
     """Trainer actors."""

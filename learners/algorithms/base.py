@@ -27,7 +27,7 @@ SCORES = frozenset({"old", "reference", "probes"})
 class Objective(BaseModel):
     """Knobs that every algorithm has: the section `objective` of the configuration. An algorithm adds its own."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
 
     kl: float = Field(0.001, ge=0)
     """Coefficient of the k3 KL term to the first policy; 0 needs no reference model."""

@@ -8,6 +8,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+FARTHEST = 20.0
+"""Nats by which two log-probabilities can differ; beyond, they count as this far apart, and have no gradient.
+
+The bound is taken before the exponential. A bound on the result alone would leave the gradient `0 x inf`, which is nan.
+"""
+
+
 def clipped_loss(
     logprobs: Tensor, behaviour: Tensor, advantages: Tensor, below: float, above: float
 ) -> tuple[Tensor, Tensor]:
@@ -21,9 +28,10 @@ def clipped_loss(
         above: As `below`; the two differ in DAPO (arXiv 2503.14476, equation 10).
 
     Returns:
-        `(loss [N], clipped [N] bool)`; clipped marks tokens whose gradient the bound has cut off.
+        `(loss [N], clipped [N] bool)`; clipped marks tokens whose gradient the bound has cut off. Loss and gradient are
+        finite for any log-probabilities but nan.
     """
-    ratio = (logprobs - behaviour).exp()
+    ratio = _difference(logprobs, behaviour).exp()
     # The smaller of the two is taken: the bound may only take away a gain, and must never hide a loss.
     free, bounded = ratio * advantages, ratio.clamp(1 - below, 1 + above) * advantages
     return -free.minimum(bounded), bounded < free
@@ -35,5 +43,9 @@ def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     Schulman's third estimator, the "low_var_kl" of the ReSearch code; never negative, and bounded at 10 as there: one
     token that the policy has all but given up would otherwise outweigh the whole batch.
     """
-    difference = reference - logprobs
+    difference = _difference(reference, logprobs)
     return (difference.exp() - difference - 1).clamp(max=10.0)
+
+
+def _difference(one: Tensor, other: Tensor) -> Tensor:
+    return (one - other).clamp(-FARTHEST, FARTHEST)

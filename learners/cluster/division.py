@@ -13,6 +13,10 @@ Columns = dict[str, np.ndarray]
 """Name -> `[T]` nats, of one batch."""
 
 
+OF_THE_WHOLE = ("gradient_norm", "skipped")
+"""Metrics of a step that every rank knows for the whole update."""
+
+
 def plays_of_workers(plays: Sequence[Play], workers: int) -> list[list[Play]]:
     """The plays of each worker: whole groups in order, divided as evenly as possible.
 
@@ -56,7 +60,8 @@ def score(
 def merge_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The metrics of a step from those of the ranks, `[R]`: each rank has its part of the sum.
 
-    `gradient_norm` is not a part of a sum: every rank has the norm of the whole update.
+    Those of `OF_THE_WHOLE` are not parts of a sum: every rank has that of the whole update.
     """
-    summed = {name: sum(part[name] for part in parts) for name in parts[0]}
-    return summed | {"gradient_norm": parts[0]["gradient_norm"]}
+    return {
+        name: value if name in OF_THE_WHOLE else sum(part[name] for part in parts) for name, value in parts[0].items()
+    }

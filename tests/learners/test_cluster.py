@@ -60,6 +60,6 @@ def test_nothing_is_run_where_there_is_nothing_to_score() -> None:
     assert division.score([], frozenset({"old"}), 45, 2, run) == {"old": []}
 
 
-def test_metrics_of_ranks_add_up_but_for_the_gradient_norm() -> None:
-    parts = [{"loss": 0.25, "gradient_norm": 3.0}, {"loss": 0.5, "gradient_norm": 3.0}]
-    assert division.merge_metrics(parts) == {"loss": 0.75, "gradient_norm": 3.0}
+def test_metrics_of_ranks_add_up_but_for_those_of_the_whole() -> None:
+    parts = [{"loss": 0.25, "gradient_norm": 3.0, "skipped": 1.0}, {"loss": 0.5, "gradient_norm": 3.0, "skipped": 1.0}]
+    assert division.merge_metrics(parts) == {"loss": 0.75, "gradient_norm": 3.0, "skipped": 1.0}

@@ -45,7 +45,7 @@ class Recorder:
 
     def step(self, batches: Sequence[Batch], rate: float, coefficients: Mapping[str, float]) -> dict[str, float]:
         self.calls.append(("step", list(batches), rate, dict(coefficients)))
-        return {"loss": 0.0, "ratio_gap": float(len(self.calls))}
+        return {"loss": 0.0, "ratio_gap": float(len(self.calls)), "skipped": 0.0}
 
     def publish(self, version: int) -> None:
         self.calls.append(("publish", version))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch.multiprocessing
 from learners.cluster import division
 from learners.cluster.actors import TrainerActor
 from learners.config import Config, load_config
+from learners.errors import Fault
 from learners.packing import deal, pack, pack_to_score
 from learners.trainer import Trainer
 from learners.types import Batch, Credit, Trajectory
@@ -34,12 +36,19 @@ def rank_main(
     actor.start(address)
     for number, columns in enumerate(actor.call("score", to_score[rank], SCORES)):
         np.savez(folder / f"scores{rank}-{number}.npz", **columns)
+    actor.call("save", folder / "checkpoint", {"step": 0})  # changes nothing
     metrics = actor.call("step", batches[rank], RATE, COEFFICIENTS)
     weights = actor.call("weights")
     actor.call("save", folder / "checkpoint", {"step": 1})
     actor.call("step", batches[rank], RATE, COEFFICIENTS)
     actor.call("load", folder / "checkpoint")
     again = actor.call("weights")
+    # One rank's loss is not finite: no rank makes the update, and at the third in a row all stop.
+    spoilt = [replace(b, advantages=b.advantages * np.float32("nan")) for b in batches[rank]] if rank else batches[rank]
+    skipped = [actor.call("step", spoilt, RATE, COEFFICIENTS)["skipped"] for _ in range(2)]
+    np.savez(folder / f"skipped{rank}.npz", *skipped, **actor.call("weights"))
+    with pytest.raises(Fault, match="3 updates in a row"):
+        actor.call("step", spoilt, RATE, COEFFICIENTS)
     np.savez(folder / f"rank{rank}.npz", **weights)
     np.savez(folder / f"again{rank}.npz", **again)
     np.savez(folder / f"metrics{rank}.npz", **metrics)
@@ -84,7 +93,7 @@ def test_two_ranks_make_the_step_of_one(
 
     parts = [load(tmp_path / f"metrics{rank}.npz") for rank in range(2)]
     for name, value in expected.items():
-        whole = parts[0][name] if name == "gradient_norm" else sum(part[name] for part in parts)
+        whole = parts[0][name] if name in division.OF_THE_WHOLE else sum(part[name] for part in parts)
         assert whole == pytest.approx(value, rel=1e-3, abs=1e-6), name
     weights = load(tmp_path / "rank0.npz")
     assert set(weights) == set(one.weights())
@@ -92,5 +101,10 @@ def test_two_ranks_make_the_step_of_one(
     for name, array in one.weights().items():
         # AdamW's first step is the rate times the gradient's sign: where rounding decides that, it decides all.
         assert np.mean(np.abs(weights[name] - array) > 0.01 * RATE) < 0.01, name
+    skipped = [load(tmp_path / f"skipped{rank}.npz") for rank in range(2)]
+    assert [[each.pop("arr_0").item(), each.pop("arr_1").item()] for each in skipped] == [[1, 1], [1, 1]]
+    assert set(skipped[0]) == set(weights)
+    for name, array in skipped[0].items():
+        np.testing.assert_array_equal(array, weights[name])
     for name, array in load(tmp_path / "again0.npz").items():
         np.testing.assert_array_equal(array, weights[name])

@@ -299,3 +299,34 @@ def test_a_loss_that_does_not_fit_is_named(
     trainer._algorithm = Odd(config.objective)
     with pytest.raises(PluginFault, match=named):
         step(trainer, batches)
+
+
+def test_saving_changes_nothing(tiny_folder: Path, config: Config, batches: list[Batch], tmp_path: Path) -> None:
+    """A run that is saved before its first step and after each, one that is not, and a resumed one: the same bits."""
+    plain, saved, resumed = (Trainer(config, str(tiny_folder)) for _ in range(3))
+    random = torch.get_rng_state()
+    saved.save(tmp_path / "checkpoint", {"step": 0})
+    assert torch.equal(torch.get_rng_state(), random)
+    assert len(saved.optimizer.state) == 0, "an empty step of AdamW would make the next one its second"
+    resumed.load(tmp_path / "checkpoint")
+    for number in range(3):
+        expected = step(plain, batches)
+        assert step(saved, batches) == step(resumed, batches) == expected
+        saved.save(tmp_path / "checkpoint", {"step": number})
+        for trainer in (saved, resumed):
+            for ours, theirs in zip(trainer.policy.parameters(), plain.policy.parameters(), strict=True):
+                assert torch.equal(ours, theirs)
+                mine, other = trainer.optimizer.state[ours], plain.optimizer.state[theirs]
+                assert {name: v.tolist() for name, v in mine.items()} == {n: v.tolist() for n, v in other.items()}
+                assert mine["step"] == number + 1
+
+
+def test_a_checkpoint_of_the_beginning_forgets_later_updates(
+    tiny_folder: Path, config: Config, batches: list[Batch], tmp_path: Path
+) -> None:
+    trainer = Trainer(config, str(tiny_folder))
+    trainer.save(tmp_path / "checkpoint", {"step": 0})
+    first = step(trainer, batches)
+    trainer.load(tmp_path / "checkpoint")
+    assert step(trainer, batches) == first
+    assert {int(state["step"]) for state in trainer.optimizer.state.values()} == {1}
