@@ -31,7 +31,7 @@ help:  ## print the targets
 	@echo "  options       ARGS='…' for the command, EXTRA=gpu for an NVIDIA GPU, PYTHON=/path/to/python3.11"
 
 train: $(STAMP)  ## train a policy by GRPO: make train ARGS="--preset tiny-cpu"
-	@$(BIN)/python -m learners.grpo --env research $(ARGS)
+	@$(BIN)/python -m learners.grpo $(ARGS)
 
 test: $(STAMP)  ## run the tests: make test ARGS="-k bm25"
 	@$(BIN)/python -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""Configuration of a run: preset, then TOML file, then the settings of a resumed run, then the command line.
+"""Configuration of a run: preset, then TOML file, then the command line; of a resumed run, its own settings first.
 
 Every source becomes a dictionary of the settings that it gives, without defaults. They are merged once (a later source
 wins) and checked once.
@@ -8,9 +8,10 @@ Each section is a model beside its owner; none of them imports torch, transforme
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,18 +20,17 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
-    create_model,
     field_validator,
+    model_validator,
 )
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
-from learners import plugins
+from learners import flags, plugins, resumed
 from learners.algorithms.base import Objective
 from learners.engines.config import EngineConfig
-from learners.environment import EnvironmentConfig, Stage
-from learners.names import flat
+from learners.environment import EnvironmentConfig, Stage, same_environment
+from learners.messages import fix, shown
 from learners.old_form import new_form, split_arguments, with_cost
-from learners.settings import merge, preset_path, read_saved, read_toml
+from learners.settings import Source, at, merge, preset_path, read_toml
 from learners.tiny.config import TinyConfig, WarmupConfig
 from learners.trainer_config import TrainerConfig
 
@@ -39,15 +39,17 @@ class Config(BaseModel):
     """Train a policy on a gymnasium environment of texts."""
 
     model_config = ConfigDict(
-        use_attribute_docstrings=True, extra="forbid", protected_namespaces=(), validate_default=True
-    )
+        use_attribute_docstrings=True, extra="forbid", protected_namespaces=(), validate_default=True,
+        allow_inf_nan=False,
+    )  # fmt: skip
 
     preset: str = "tiny-cpu"
     """`tiny-cpu`, `qwen2.5-7b`, `qwen2.5-7b-instruct`, or a TOML file's path."""
     config: Path | None = None
     """TOML file with any of these settings."""
     env: str = "research"
-    """`research` (the preset's own environment) or a gymnasium id; `module:Id-v0` imports the module first."""
+    """`research` (the preset's own environment; of a resumed run, its own) or a gymnasium id; `module:Id-v0` imports
+    the module first."""
     env_kwargs: dict[str, Any] = {}
     """Keyword arguments of `gym.make`, JSON; on top of the preset's where `env` is `research`."""
     eval_env_kwargs: dict[str, Any] = {}
@@ -64,7 +66,7 @@ class Config(BaseModel):
     runs: Path = Path("runs")
     """Folder of all runs."""
     resume: bool = False
-    """Continue the run `name` from its last checkpoint."""
+    """Continue the run `name` from its last checkpoint, with its own settings and what else is given here."""
     dry_run: bool = False
     """Print the resolved configuration and the placement, check them against the machine, and exit."""
     seed: int = Field(0, ge=0)
@@ -110,10 +112,26 @@ class Config(BaseModel):
         # pydantic gives the errors of this their place, e.g. `objective.clip`.
         return settings.model_validate(value)
 
+    @field_validator("model")
+    @classmethod
+    def _found_from_anywhere(cls, value: str) -> str:
+        # Actors run in folders of their own, and a run may be resumed from another one.
+        return str(Path(value).resolve()) if value != "tiny" and Path(value).is_dir() else value
+
+    @model_validator(mode="after")
+    def _an_update_has_a_question(self) -> Self:
+        if self.minibatches > self.prompts:
+            raise ValueError(
+                f"each update needs a question, and --prompts {self.prompts} is less than --minibatches "
+                f"{self.minibatches}; lower --minibatches"
+            )
+        return self
+
     def environment(self) -> EnvironmentConfig:
         """The environment of this run, every keyword argument resolved; what the user gave overrides the preset."""
         base = self.research
-        if self.env != "research":  # wrappers and metrics are the user's choice, the rest belongs to the preset's own
+        # Wrappers and metrics are the user's choice, the rest belongs to the preset's own environment.
+        if self.env != "research" and not same_environment(self.env, base.id):
             base = EnvironmentConfig(id=self.env, wrappers=base.wrappers, metrics=base.metrics)
         evaluation = base.kwargs | base.eval_kwargs | self.env_kwargs | self.eval_env_kwargs
         return EnvironmentConfig(
@@ -127,12 +145,11 @@ class Config(BaseModel):
         )
 
 
-Sources = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
-"""What preset, file and saved settings say, as written."""
+_NOWHERE = object()
 
 
 def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
-    """Resolve preset, file, saved settings and command line.
+    """Resolve preset, file, the settings of a resumed run, and the command line.
 
     Args:
         arguments: The command line.
@@ -144,89 +161,112 @@ def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
     prog = f"python -m learners.{algorithm}"
     old, rest = split_arguments(arguments, prog)
     ahead = _look_ahead(rest, prog)
-    sources = _sources(ahead)
+    below = _sources(ahead)
     # What flags there are depends on the algorithm, which any of the sources may name.
-    chosen = _chosen(sources, ahead, algorithm)
+    chosen = _chosen([*below, Source("", ahead)], algorithm)
     settings = plugins.algorithm(chosen).Settings
-    line = create_model(
-        "CommandLine", __base__=(BaseSettings, Config), __doc__=Config.__doc__, objective=(settings, ...)
-    )  # fmt: skip
-    # Only pydantic's parser of the command line is used, and not its checks: a flag that is not given must not get a
-    # default here, which would override the preset.
-    try:
-        given = CliSettingsSource[Any](
-            cast(type[BaseSettings], line), cli_prog_name=prog, cli_parse_args=rest,
-            cli_kebab_case=True, cli_implicit_flags=True,
-        )()  # fmt: skip
-    except SettingsError as error:
-        raise ValueError(f"{flat(error)}; give JSON, or name=value") from None
-    return _resolve(sources, merge(old, given), chosen)
+    base = _merged(below, chosen, settings)
+    about = f"{Config.__doc__} The defaults below are those of {' and '.join(source.name for source in below)}."
+    parser = flags.Parser(prog, usage="%(prog)s [--setting VALUE ...]", description=about)
+    flags.add(parser, Config, base | ahead, {"objective": settings})
+    # In two parts, because the new form of a setting wins over the old.
+    return _resolve([*below, Source("", merge(new_form(old), parser.read(rest)), line=True)], chosen)
 
 
-def resolve(given: Mapping[str, Any], algorithm: str = "grpo") -> Config:
-    """Resolve preset, file, saved settings and the settings in a dictionary, which win.
+def resolve(given: Mapping[str, Any], algorithm: str = "grpo", saved: Mapping[str, Any] | None = None) -> Config:
+    """Resolve preset, file and the settings in a dictionary, which win.
 
     Args:
         given: As a TOML file would have them; `preset` and `config` say which files are read.
         algorithm: Used where nothing names one.
+        saved: Settings in a checkpoint, which take the place of a preset that `given` does not name.
 
     Raises:
         ValueError: a setting is unknown or impossible; the message names it.
     """
-    sources = _sources(given)
-    return _resolve(sources, given, _chosen(sources, given, algorithm))
+    own = None if saved is None or given.get("preset") else Source("the checkpoint's settings", saved, saved=True)
+    sources = [*_sources(given, own), Source("", given)]
+    return _resolve(sources, _chosen(sources, algorithm))
 
 
 def _look_ahead(arguments: Sequence[str], prog: str) -> dict[str, Any]:
     """The settings that decide which other settings are read, and which flags there are."""
-    parser = argparse.ArgumentParser(
-        prog, add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS, argument_default=argparse.SUPPRESS
-    )
+    parser = flags.Parser(prog, add_help=False)
     for name in ("preset", "config", "algorithm", "runs", "name"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction)
     return vars(parser.parse_known_args(arguments)[0])
 
 
-def _sources(given: Mapping[str, Any]) -> Sources:
-    # Nothing is checked yet: a wrong value may be overridden, so errors are reported when everything is merged.
-    preset = read_toml(preset_path(str(given.get("preset", Config.model_fields["preset"].default))))
-    file = read_toml(Path(given["config"])) if given.get("config") else {}
-    return preset, file, read_saved({**preset, **file, **given})
+def _sources(given: Mapping[str, Any], saved: Source | None = None) -> list[Source]:
+    """What lies below the command line, lowest first: a preset, or the settings of a resumed run; and a file."""
+    # Values are not checked yet: a wrong one may be overridden, so errors are reported when everything is merged.
+    file = [Source(str(given["config"]), read_toml(Path(given["config"])))] if given.get("config") else []
+    known = {**(file[0].settings if file else {}), **given}
+    if known.get("resume"):
+        saved = resumed.read(known, explicit="preset" in known or "config" in known)
+        resumed.check_preset(known.get("preset"), saved)
+    if saved is not None:
+        return [saved, *file]
+    name = str(known.get("preset", Config.model_fields["preset"].default))
+    return [Source(f"the preset {name}", read_toml(preset_path(name))), *file]
 
 
-def _chosen(sources: Sources, given: Mapping[str, Any], default: str) -> str:
+def _chosen(sources: Sequence[Source], default: str) -> str:
     """The algorithm: of the last source that names one."""
-    return str(next((each["algorithm"] for each in (given, *reversed(sources)) if "algorithm" in each), default))
+    chosen = str(next((s.settings["algorithm"] for s in reversed(sources) if "algorithm" in s.settings), default))
+    if sources[0].saved:
+        resumed.check_algorithm(sources[0], chosen)
+    return chosen
 
 
-def _resolve(sources: Sources, given: Mapping[str, Any], algorithm: str) -> Config:
-    """Merge, and check. This is the only place that knows which source wins."""
-    preset, file, saved = (new_form(source) for source in sources)
+def _merged(sources: Sequence[Source], algorithm: str, settings: type[Objective]) -> dict[str, Any]:
+    """All sources as one dictionary, a later one winning at every depth."""
+    merged: dict[str, Any] = {}
+    for number, source in enumerate(sources):
+        new = new_form(source.settings)
+        # A preset is for GRPO unless it says otherwise. Under another algorithm, its knobs count where both have them.
+        own = new.get("algorithm", "grpo" if number == 0 else None)
+        if not source.line and own not in (None, algorithm) and isinstance(new.get("objective"), Mapping):
+            knobs = new["objective"].items()
+            new["objective"] = {name: value for name, value in knobs if name in settings.model_fields}
+        if merged and sources[0].saved:
+            merged, new = resumed.over(merged, new)
+        merged = with_cost(merge(merged, new))
+    return merged | {"algorithm": algorithm}
+
+
+def _resolve(sources: Sequence[Source], algorithm: str) -> Config:
+    """Merge, and check."""
     settings = plugins.algorithm(algorithm).Settings
-    # A preset is for GRPO unless it says otherwise. Under another algorithm, its knobs count where both have them.
-    for source, own in (
-        (preset, preset.get("algorithm", "grpo")),
-        (file, file.get("algorithm")),
-        (saved, saved.get("algorithm")),
-    ):
-        if own not in (None, algorithm) and isinstance(source.get("objective"), Mapping):
-            knobs = source["objective"].items()
-            source["objective"] = {name: value for name, value in knobs if name in settings.model_fields}
-    # Saved settings are complete, so they replace whole sections: else a preset's environment would show through.
-    below = with_cost(merge(preset, file)) | with_cost(saved)
-    merged = with_cost(merge(below, new_form(given))) | {"algorithm": algorithm}
     try:
-        config = Config.model_validate(merged)
+        config = Config.model_validate(_merged(sources, algorithm, settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place} = {first['input']!r}: {first['msg']}") from None
-    now = config.model_dump(mode="json")
-    # These decide the first policy, which is the reference of the KL term as long as the run goes on.
-    for name in ("seed", "model", "tiny", "warmup"):
-        if name in saved and now[name] != saved[name]:
-            raise ValueError(
-                f"--resume: the run began with {name} = {saved[name]}, another policy than {now[name]}; leave it out"
-            )
+        raise ValueError(_message(error.errors()[0], sources, settings)) from None
+    if sources[0].saved and config.resume:
+        resumed.check_policy(sources[0], config.model_dump(mode="json"))
     return config
+
+
+def _message(error: Mapping[str, Any], sources: Sequence[Source], settings: type[Objective]) -> str:
+    """One line: the setting, its value, where it stands, and what to do."""
+    place = list(error["loc"])
+    if not place:  # settings that do not go together
+        return fix(error)
+    name, absent = ".".join(map(str, place)), error["type"] == "missing"
+    # The highest source that has it decided it; what is missing, that which has the section.
+    sought = place[:-1] if absent else place
+    source = next((s for s in reversed(sources) if at(new_form(s.settings), sought, _NOWHERE) is not _NOWHERE), None)
+    where = f" in {source.name}" if source and source.name else ""
+    if absent:
+        return f"{name}{where}: {fix(error)}"
+    if error["type"] == "extra_forbidden":
+        known = flags.Parser("", add_help=False)
+        flags.add(known, Config, {}, {"objective": settings})
+        close = flags.suggestion(name, known.flags()).replace("--", "").replace("-", "_")
+        return f"{name} = {shown(error['input'])}{where}: there is no such setting{close}"
+    if source and source.line:
+        value = error["input"]
+        written = shlex.quote(value) if isinstance(value, str) else shown(value)
+        return f"--{name.replace('_', '-')} {written}: {fix(error)}"
+    return f"{name} = {shown(error['input'])}{where}: {fix(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ class EnvironmentFault(Fault):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class WrapperConfig(_Section):
@@ -63,6 +64,15 @@ class EnvironmentConfig(_Section):
     They go around whatever environment `--env` names."""
     metrics: str = "learners.metrics:by_hops"
     """`module:function` that turns the episodes of a rollout into metrics, each with a value for every group."""
+
+
+def same_environment(one: str, other: str) -> bool:
+    """Whether two ids name the same environment: the module that registers it, and the version, may be left out."""
+    (module, _, name), (module2, _, name2) = one.rpartition(":"), other.rpartition(":")
+    (base, version), (base2, version2) = (
+        re.sub(r"-v(\d+)$", ":\\1", each).partition(":")[::2] for each in (name, name2)
+    )
+    return base == base2 != "" and all(not a or not b or a == b for a, b in ((module, module2), (version, version2)))
 
 
 @contextmanager

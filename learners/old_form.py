@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from learners.flags import Parser
 from learners.settings import merge
 
 OBJECTIVE = ("clip", "kl", "final_kl", "flat_episodes")
@@ -67,10 +68,10 @@ def _cost(given: Any) -> float:
 
 def split_arguments(arguments: Sequence[str], prog: str) -> tuple[dict[str, Any], list[str]]:
     """Take the old flags out of a command line: what they say, in the old form, and the arguments that are left."""
-    parser = argparse.ArgumentParser(prog, add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    parser = Parser(prog, add_help=False)
     for name in (*OBJECTIVE, "search_cost"):
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS)
-    parser.add_argument("--chat", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name)
+    parser.add_argument("--chat", action=argparse.BooleanOptionalAction)
     known, rest = parser.parse_known_args(list(arguments))
     # The command line writes a missing value as `null`; TOML has no such value.
     return {name: None if value == "null" else value for name, value in vars(known).items()}, rest

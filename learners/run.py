@@ -26,7 +26,6 @@ from learners.preflight import check, placement
 from learners.report import Reporter, say, track
 from learners.run_folder import check as check_folder
 from learners.run_folder import claim
-from learners.tiny.warmup import tiny_policy
 
 
 class Run:
@@ -152,6 +151,8 @@ def train(config: Config, folder: Path) -> None:
         "config": config.model_dump(mode="json"),
     }
     say(f"run {folder}")
+    from learners.tiny.warmup import tiny_policy  # it imports torch, which a mistake on the command line needs not
+
     with report.phase("warm_start"):
         model = str(tiny_policy(config, say)) if config.model == "tiny" else config.model
     with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):

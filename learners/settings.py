@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from learners import checkpoint
+from learners.names import did_you_mean
+
+
+class Source(NamedTuple):
+    """A place where settings are written: a preset, a file, a saved run, a dictionary, or the command line."""
+
+    name: str
+    """For messages, e.g. `"the preset tiny-cpu"`; empty for what was given directly."""
+    settings: Mapping[str, Any]
+    """As they are written there."""
+    line: bool = False
+    """Whether it is the command line."""
+    saved: bool = False
+    """Whether these are the settings that a checkpoint was trained with."""
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,6 +30,26 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(name)
         merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def at(settings: Mapping[str, Any], place: Sequence[Any], missing: Any = None) -> Any:
+    """The value at a place, e.g. `("engine", "threads")` or `("research", "stages", 0)`; `missing` where none is."""
+    value: Any = settings
+    for part in place:
+        try:
+            value = value[part]
+        except (LookupError, TypeError):
+            return missing
+    return value
+
+
+def leaves(settings: Mapping[str, Any], place: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Place -> value of every setting that holds no others, e.g. `{("engine", "threads"): 2}`."""
+    found: dict[tuple[str, ...], Any] = {}
+    for name, value in settings.items():
+        inner = leaves(value, (*place, name)) if isinstance(value, Mapping) else {}
+        found |= inner or {(*place, name): value}
+    return found
 
 
 def preset_path(name: str) -> Path:
@@ -32,7 +65,7 @@ def preset_path(name: str) -> Path:
     folder = Path(__file__).parent / "presets"
     known = sorted(path.stem for path in folder.glob("*.toml"))
     if name not in known:
-        raise ValueError(f"--preset {name} is unknown; known: {', '.join(known)}")
+        raise ValueError(f"--preset {name} is unknown; known: {', '.join(known)}{did_you_mean(name, known)}")
     return folder / f"{name}.toml"
 
 
@@ -40,30 +73,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
-        ValueError: it is missing or broken; the message names file and line.
+        ValueError: it is missing or broken, or names a file that it is on top of; the message names file and line.
     """
     try:
-        return tomllib.loads(path.read_text())
+        settings = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # the base of TOMLDecodeError and UnicodeDecodeError
         raise ValueError(f"{path} is not TOML: {error}") from error
-
-
-def read_saved(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the run to be resumed was started with; empty where no run is resumed, or it saved none.
-
-    Args:
-        settings: What is known before: `runs`, `name` and `resume` are read.
-
-    Raises:
-        ValueError: the checkpoint's state cannot be read.
-    """
-    run = Path(settings.get("runs", "runs")) / (settings.get("name") or "")
-    try:
-        if not settings.get("resume") or checkpoint.find(run) is None:
-            return {}
-    except OSError as error:  # e.g. the name is too long
-        raise ValueError(f"--resume: {run}: {error.strerror}") from None
-    _, state = checkpoint.read_state(run)
-    return {k: v for k, v in state.get("config", {}).items() if k not in {"resume", "dry_run", "runs", "name"}}
+    if "config" in settings:
+        raise ValueError(f"config = {settings['config']!r} in {path}: a file cannot name another one; leave it out")
+    return settings

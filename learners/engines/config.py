@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class EngineConfig(BaseModel):
     """Engines: they sample from the policy."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     kind: str = "vllm"
     """`vllm`, `transformers` (where vLLM has no wheel), or `module:Class`."""

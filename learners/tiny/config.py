@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class TinyConfig(BaseModel):
     """Shape of the tiny policy."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     # The name of a cached policy is a hash of these fields and of WarmupConfig's. A new field makes all invalid.
     hidden: int = Field(256, ge=32)
@@ -26,7 +26,7 @@ class TinyConfig(BaseModel):
 class WarmupConfig(BaseModel):
     """Warm start of the tiny policy on transcripts of a random agent."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     steps: int = Field(400, ge=1)
     """Optimiser steps."""
