@@ -125,7 +125,7 @@ ORDERS = {
     "research_env/protocols": "__init__ base tags boxed research",
     "research_env/questions": "__init__ catalogue base store hub musique",
     "research_env/retrieval": (
-        "base options keywords fusion gateway/__init__ gateway/border gateway/options gateway/circuit "
+        "base options searchable keywords fusion gateway/__init__ gateway/border gateway/options gateway/circuit "
         "gateway/recording gateway/wanted gateway/gateway embedded/__init__ embedded/bm25 embedded/pool embedded/dense "
         "embedded/folder "
         "elasticsearch/__init__ elasticsearch/client elasticsearch/search elasticsearch/index remote/__init__ "

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from unicodedata import category
 
 from research_env.text import STOP_WORDS
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+
+@lru_cache
+def _word(marks: str) -> re.Pattern[str]:
+    """A word of letters, digits and `marks`."""
+    one = rf"[\w{re.escape(marks)}]+"
+    return re.compile(rf"{one}(?:['’]{one})*")
 
 
 def keywords(query: str, language: str = "english") -> str:
@@ -19,7 +26,9 @@ def keywords(query: str, language: str = "english") -> str:
     if language != "english":
         return query
     kept: dict[str, str] = {}  # lower case -> as it was first written
-    for place, word in enumerate(_WORD.findall(query)):
+    # `\w` holds no marks, and would cut Hindi and Arabic at each vowel.
+    marks = "" if query.isascii() else "".join(sorted({c for c in query if category(c) in ("Mn", "Mc", "Cf")}))
+    for place, word in enumerate(_word(marks).findall(query)):
         word = re.sub(r"['’]s$", "", word)
         low = word.lower()
         # The capital of a question's first word comes from the sentence, so it says nothing about the word.

@@ -14,12 +14,16 @@ from research_env.corpora.reader import CorpusReader
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.progress import progress, track
 from research_env.retrieval.elasticsearch.client import connect, disk_full, failure
+from research_env.retrieval.elasticsearch.search import FIELDS, to_passage
 from research_env.retrieval.embedded.dense import Encoder
+from research_env.retrieval.searchable import indexed
 from research_env.types import Corpus, Passage
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+LAYOUT = 2
+"""Kept in an index. Raise it whenever the same passages would be indexed in another way."""
 _CHUNK = 1_000
 _THREADS = 8  # a server of two cores indexes twice as fast as from one thread
 _NOTE_EVERY = 50_000  # passages between notes of how far a build has come
@@ -46,7 +50,8 @@ class IndexSettings:
     def body(self, dims: int) -> dict[str, Any]:
         """Settings and mappings for Elasticsearch's create call."""
         field = {"type": "text", "analyzer": self.analyser, "similarity": "passage", "index_options": "freqs"}
-        properties: dict[str, Any] = {"title": field, "text": field}
+        # `given` has title and text as they came, for the passages that are searched in another form.
+        properties: dict[str, Any] = {"title": field, "text": field, "given": {"type": "object", "enabled": False}}
         if self.encoder:
             properties["vector"] = {"type": "dense_vector", "dims": dims, "index": True, "similarity": "cosine"}
         return {
@@ -56,7 +61,10 @@ class IndexSettings:
             },
             "mappings": {
                 "dynamic": "strict", "properties": properties, "_source": {"excludes": ["vector"]},
-                "_meta": {"settings": asdict(self), "complete": False, "done": 0, "hash": None, "corpus": None},
+                "_meta": {
+                    "settings": asdict(self), "layout": LAYOUT, "complete": False, "done": 0, "hash": None,
+                    "corpus": None,
+                },
             },
         }  # fmt: skip
 
@@ -172,6 +180,11 @@ def _prepare(client: Elasticsearch, index: str, address: str, settings: IndexSet
         return meta
     found = _own(client.indices.get(index=index), index, address)
     meta = found["mappings"].get("_meta", {})
+    if "settings" in meta and meta.get("layout") != LAYOUT:
+        raise ConfigurationError(
+            f"{address} was made by an earlier version; it can be searched as before, but passages in scripts without "
+            "spaces (Chinese, Japanese, Thai) are not found; delete that index, or give another name"
+        )
     differences = [
         f"{name}: {before!r} there, {value!r} wanted"
         for name, value in asdict(settings).items()
@@ -223,11 +236,17 @@ def _resumed(reader: CorpusReader, meta: dict[str, Any], address: str) -> Iterat
 
 def _chunks(passages: Iterator[Passage], reader: CorpusReader, index: str, encoder: Encoder | None) -> Iterator[_Chunk]:
     while some := list(islice(passages, _CHUNK)):
-        actions = [{"_index": index, "_id": p.id, "title": p.title, "text": p.text} for p in some]
+        actions = [{"_index": index, "_id": p.id, **_source(p)} for p in some]
         if encoder:
             for action, vector in zip(actions, encoder.passages(some).tolist(), strict=True):
                 action["vector"] = vector
         yield _Chunk(actions, reader.content.passages, reader.content.hexdigest())
+
+
+def _source(passage: Passage) -> dict[str, Any]:
+    searched = {"title": indexed(passage.title), "text": indexed(passage.text)}
+    given = [passage.title, passage.text]
+    return searched if list(searched.values()) == given else {**searched, "given": given}
 
 
 def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int, str]]:
@@ -279,8 +298,8 @@ def _scan(client: Elasticsearch, index: str) -> Iterator[Passage]:
 
     # What has been written since the last refresh is invisible to a scan.
     client.indices.refresh(index=index)
-    for hit in helpers.scan(client, index=index, size=_CHUNK, query={"_source": ["title", "text"]}):
-        yield Passage(hit["_id"], hit["_source"]["title"], hit["_source"]["text"])
+    for hit in helpers.scan(client, index=index, size=_CHUNK, query={"_source": FIELDS}):
+        yield to_passage(hit)
 
 
 def _own(found: Any, index: str, address: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,10 +14,20 @@ from research_env.retrieval.embedded.dense import Encoder
 from research_env.retrieval.fusion import fusion_depth, reciprocal_rank
 from research_env.retrieval.keywords import keywords
 from research_env.retrieval.options import check_options
+from research_env.retrieval.searchable import asked
 from research_env.types import Corpus, Hit, Passage
 
 MAX_QUERY = 1_000
 """Characters of a query that are searched for: a question has about 100, and a clause costs the cluster time."""
+FIELDS = ["title", "text", "given"]
+"""What a passage is made of; `given` is absent where title and text are searched as they came."""
+_log = logging.getLogger(__name__)
+
+
+def to_passage(hit: Mapping[str, Any]) -> Passage:
+    """A hit of a search or a scan over `FIELDS` as the passage that was indexed."""
+    source = hit["_source"]
+    return Passage(hit["_id"], *source.get("given", (source["title"], source["text"])))
 
 
 class ElasticsearchOptions(BaseModel):
@@ -52,6 +63,9 @@ class ElasticsearchRetriever:
             self.settings: Mapping[str, Any] = {
                 "engine": "elasticsearch", "rank": options.rank, "query": "keywords", **about["settings"]
             }  # fmt: skip
+            self._is_current = "layout" in about
+            if not self._is_current:
+                _log.warning("%s was made by an earlier version: it does not find Chinese, Japanese or Thai", address)
             self._encoder = self._open_encoder(options.device)
         except BaseException:
             self._client.close()  # the caller gets no object that it could close
@@ -105,7 +119,7 @@ class ElasticsearchRetriever:
 
     def _terms(self, query: str, size: int) -> dict[str, Any]:
         # most_fields sums the scores of title and text; best_fields would let one hide the other.
-        wanted = keywords(query, self.settings["analyser"])
+        wanted = keywords(asked(query) if self._is_current else query, self.settings["analyser"])
         match = {"query": wanted, "fields": ["title", "text"], "type": "most_fields"}
         return {"query": {"multi_match": match}, "size": size}
 
@@ -117,7 +131,7 @@ class ElasticsearchRetriever:
 
     def _send(self, bodies: Sequence[Mapping[str, Any]]) -> list[list[Hit]]:
         # A partial answer would look like a complete one: a shard that fails or runs out of time must fail the search.
-        common = {"_source": ["title", "text"], "track_total_hits": False}
+        common = {"_source": FIELDS, "track_total_hits": False}
         header = {"index": self._index, "allow_partial_search_results": False}
         searches = [line for body in bodies for line in (header, {**body, **common})]
         try:
@@ -139,10 +153,7 @@ class ElasticsearchRetriever:
             raise RetrievalError(f"{self.address}: a search failed with status {status} ({text})")
         if response.get("timed_out") or response["_shards"]["failed"]:
             raise RetrievalUnavailable(f"{self.address}: a search was answered in part only ({response['_shards']})")
-        return [
-            Hit(Passage(hit["_id"], hit["_source"]["title"], hit["_source"]["text"]), hit["_score"])
-            for hit in response["hits"]["hits"]
-        ]
+        return [Hit(to_passage(hit), hit["_score"]) for hit in response["hits"]["hits"]]
 
     def close(self) -> None:
         """Close the connections."""

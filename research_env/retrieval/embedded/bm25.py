@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from filelock import FileLock
 from research_env.errors import ConfigurationError, ResearchError, RetrievalError
 from research_env.progress import track
 from research_env.retrieval.keywords import keywords
+from research_env.retrieval.searchable import asked, indexed
 from research_env.text import one_line
 from research_env.types import Corpus, Hit, Passage, Pool
 
@@ -26,32 +28,33 @@ ANALYSERS = (
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
     "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
 )  # fmt: skip
-"""Languages whose stop words and endings are known."""
+"""Languages whose endings are known."""
+_NO_STOP_WORDS = ("arabic", "greek", "romanian", "tamil", "turkish")  # tantivy has no list for these
 ABOUT_FILE = "about.json"
 """In an index's folder: its `Corpus` and settings."""
 
+_LAYOUT = 4
+"""Raise it whenever the same passages would be indexed in another way: pools are then indexed again."""
 _WRITER_BYTES = 1 << 30  # at most; fewer, larger segments are searched faster
 _LARGE = 250_000  # passages; common terms are left out only in a larger corpus
 _COMMON = 0.4  # a term in more than this share of the passages is common, as in Lucene's QueryAutoStopWordAnalyzer
 _TOKENIZER = "passage"  # our analyser's name within the index
 _SMALL = 50_000  # passages; a pool of fewer builds in about a second
 
+_log = logging.getLogger(__name__)
+
 
 def made_with(analyser: str = "english") -> dict[str, Any]:
     """What an index is made with, besides its passages; tantivy's k1 and b are constants. Part of the cache key."""
-    return {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": analyser, "layout": 3}
+    return {"engine": "tantivy", "bm25": {"k1": 1.2, "b": 0.75}, "analyser": analyser, "layout": _LAYOUT}
 
 
 def _analyser(language: str) -> tantivy.TextAnalyzer:
-    return (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-        .filter(tantivy.Filter.remove_long(64))
-        .filter(tantivy.Filter.lowercase())
-        .filter(tantivy.Filter.ascii_fold())
-        .filter(tantivy.Filter.stopword(language))
-        .filter(tantivy.Filter.stemmer(language))
-        .build()
-    )
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.remove_long(64))
+    builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
+    if language not in _NO_STOP_WORDS:
+        builder = builder.filter(tantivy.Filter.stopword(language))
+    return builder.filter(tantivy.Filter.stemmer(language)).build()
 
 
 def _schema() -> tantivy.Schema:
@@ -60,6 +63,8 @@ def _schema() -> tantivy.Schema:
     # Stored JSON of (id, title, text) would be one field fewer, but three stay readable by any tantivy tool.
     builder.add_text_field("title", stored=True, tokenizer_name=_TOKENIZER, index_option="freq")
     builder.add_text_field("text", stored=True, tokenizer_name=_TOKENIZER, index_option="freq")
+    # JSON of title and text as they came, for the passages that are searched in another form.
+    builder.add_bytes_field("given", stored=True)
     return builder.build()
 
 
@@ -94,6 +99,9 @@ class Bm25Index:
         except BaseException as error:
             raise _damage(folder, error) from error
         # tantivy opens what is left of an index from which a segment was removed.
+        self.is_current = made.get("layout") == _LAYOUT
+        if not self.is_current:
+            _log.warning("%s was made by an earlier version: it does not find Chinese, Japanese or Thai", folder)
         if self._searcher.num_docs != self.corpus.passages:
             reason = f"{self._searcher.num_docs} passages of {self.corpus.passages}"
             raise RetrievalError(f"{folder} is not a whole index ({reason}); delete it and run again")
@@ -119,18 +127,19 @@ class Bm25Index:
             for field in ("title", "text")
         ]
         found = self._searcher.search(tantivy.Query.boolean_query(clauses), limit=top_k, count=False).hits
-        hits = []
-        for score, address in found:
-            document = self._searcher.doc(address)
-            fields = (str(document.get_first(name)) for name in ("id", "title", "text"))
-            hits.append(Hit(Passage(*fields), score))
-        return hits
+        return [Hit(self._passage(address), score) for score, address in found]
+
+    def _passage(self, address: tantivy.DocAddress) -> Passage:
+        document = self._searcher.doc(address)
+        ident, title, text = (str(document.get_first(name)) for name in ("id", "title", "text"))
+        given = document.get_first("given")
+        return Passage(ident, *(json.loads(given) if given else (title, text)))
 
     def _terms(self, text: str) -> list[str]:
         """Analysed terms of a query, each once, in order; the first 128: a question has about 10."""
         # tantivy takes UTF-8 only, and a lone surrogate has none.
         clean = text[:10_000].encode("utf-8", "replace").decode("utf-8")
-        wanted = keywords(clean, self.settings["analyser"])
+        wanted = keywords(asked(clean) if self.is_current else clean, self.settings["analyser"])
         terms = list(dict.fromkeys(self._analyser.analyze(wanted)))[:128]
         if self.corpus.passages <= _LARGE:
             return terms
@@ -216,7 +225,11 @@ def build(
         # threads as there are cores, which is what 0 means.
         writer = index.writer(_WRITER_BYTES, num_threads=int(small))
         for p in track(passages, f"indexing {folder.name}", num_passages):
-            writer.add_document(tantivy.Document(id=[p.id], title=[p.title], text=[p.text]))
+            title, text = indexed(p.title), indexed(p.text)
+            document = tantivy.Document(id=[p.id], title=[title], text=[text])
+            if (title, text) != (p.title, p.text):
+                document.add_bytes("given", json.dumps((p.title, p.text)).encode())
+            writer.add_document(document)
         writer.commit()
         writer.wait_merging_threads()
         about = {"corpus": asdict(corpus()), "settings": made_with(analyser)}
