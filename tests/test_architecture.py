@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("research_env", "agents", "learners")
 HEAVY = ("torch", "ray", "vllm", "transformers", "datasets")
 MAX_LINES = 350
-WITH_EXTRA = {"research_env/retrieval/remote/server.py": ("serve",)}
+WITH_EXTRA = {f"research_env/retrieval/remote/{name}.py": ("serve",) for name in ("connections", "guard", "server")}
 """Files that are imported only where an extra is installed."""
 
 
@@ -129,7 +129,7 @@ ORDERS = {
         "gateway/recording gateway/wanted gateway/gateway embedded/__init__ embedded/bm25 embedded/pool embedded/dense "
         "embedded/folder "
         "elasticsearch/__init__ elasticsearch/client elasticsearch/search elasticsearch/index remote/__init__ "
-        "remote/client remote/server addresses __init__"
+        "remote/client remote/connections remote/guard remote/server addresses __init__"
     ),
     "research_env/synthetic": "names relations world __init__",
     "research_env/tools": "__init__ base search",

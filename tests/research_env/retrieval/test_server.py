@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +30,7 @@ fastapi_client = pytest.importorskip("fastapi.testclient")
 server = pytest.importorskip("research_env.retrieval.remote.server")
 
 ROOT = Path(__file__).resolve().parents[3]
+JSON = {"Content-Type": "application/json"}
 ROWS = [
     {"id": "p0", "title": "Amber Kesh", "text": "Amber Kesh is a novel by Bram Tovik."},
     {"id": "p1", "title": "Bram Tovik", "text": "Bram Tovik was born in Lundor Quay."},
@@ -47,11 +47,13 @@ class Backend:
 
     def __init__(self) -> None:
         self.calls: list[int] = []
+        self.asked: list[str] = []
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         if self.error:
             raise self.error
         self.calls.append(len(queries))
+        self.asked += queries
         hits = [Hit(Passage(**row), 2.0 - i) for i, row in enumerate(ROWS)]
         return [hits[:top_k] if query else [] for query in queries]
 
@@ -89,33 +91,87 @@ def test_the_research_protocol(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "said"),
     [
-        ("/retrieve", {"queries": ["x"] * 2_049}),
-        ("/retrieve", {"queries": ["x" * 10_001]}),
-        ("/retrieve", {"queries": "x"}),
-        ("/retrieve", {"queries": ["x"], "topk": 101}),
-        ("/retrieve", {"queries": ["x"], "topk": 0}),
-        ("/search", {"query": ["x"]}),
-        ("/batch_search", {}),
+        ("/retrieve", {"queries": ["x"] * 16_385}, "body.queries: List should have at most 16384 items"),
+        ("/retrieve", {"queries": {"0": "x"}}, "body.queries: Input should be a valid list"),
+        ("/retrieve", {"queries": None}, "body.queries: Input should be a valid list"),
+        ("/retrieve", {"queries": ["x", 7, None]}, "body.queries.1: Input should be a valid string"),
+        ("/retrieve", {"queries": ["x", ["y"]]}, "body.queries.1: Input should be a valid string"),
+        ("/retrieve", {"queries": ["x"], "topk": 101}, "body.topk: Input should be less than or equal to 100"),
+        ("/retrieve", {"queries": ["x"], "topk": 0}, "body.topk: Input should be greater than or equal to 1"),
+        ("/retrieve", {"queries": ["x"], "topk": "all"}, "body.topk: Input should be a valid integer"),
+        (
+            "/retrieve",
+            {"queries": ["x"], "return_scores": "\ud800"},
+            "body.return_scores: Input should be a valid",
+        ),
+        ("/search", {"query": ["x"]}, "body.query: Input should be a valid string"),
+        ("/batch_search", {}, "body.query: Field required"),
     ],
 )
-def test_requests_out_of_bounds_are_refused(client: Any, backend: Backend, path: str, body: dict[str, Any]) -> None:
-    assert client.post(path, json=body).status_code == 422
+def test_requests_out_of_bounds_are_refused(
+    client: Any, backend: Backend, path: str, body: dict[str, Any], said: str
+) -> None:
+    answer = client.post(path, content=json.dumps(body), headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith(said)
     assert backend.calls == []
 
 
-def test_bodies_out_of_bounds_are_not_read(client: Any) -> None:
-    assert client.post("/retrieve", content=b" " * (9 << 20)).status_code == 413
-    assert client.post("/retrieve", content=iter([b"{}"])).status_code == 411
+def test_search_r1s_own_batches_are_served(backend: Backend) -> None:
+    """Its scripts ask with 512 prompts of 5 rollouts each; one bad query does not fail the others."""
+    client = fastapi_client.TestClient(server.create_app(Gateway(backend, GatewayOptions(cache=0)), top_k=1))
+    long, half = "x" * 10_001, "born \ud800"
+    queries = [f"novel {i}" for i in range(2_556)] + ["", "novel 0", long, half]
+    answer = client.post("/retrieve", content=json.dumps({"queries": queries}), headers=JSON)
+    assert answer.json() == {"result": [[NOVEL]] * 2_556 + [[], [NOVEL], [NOVEL], [NOVEL]]}
+    assert backend.asked == [*queries[:2_557], "x" * 10_000, "born �"], "each query once, cut and in Unicode"
+    assert client.post("/retrieve", json={"queries": []}).json() == {"result": []}
+    assert client.post("/batch_search", json={"query": []}).json() == []
 
 
-@pytest.mark.parametrize("body", [b'{"queries": ["\\ud800"]}', b'{"queries": ["x"], "topk": NaN}', b"{", b"[]"])
-def test_bodies_that_make_no_sense_are_refused_and_counted(client: Any, body: bytes) -> None:
-    answer = client.post("/retrieve", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422
-    assert answer.json()["error"].startswith("body")
-    assert 'retrieval_requests_total{path="/retrieve",status="422"}' in client.get("/metrics").text
+@pytest.mark.parametrize("name", ["query", "queries"])
+def test_one_query_in_place_of_many(client: Any, name: str) -> None:
+    """SkyRL-gym 0.4.0, `skyrl_gym/tools/search.py`: it reads a list of lists all the same."""
+    answer = client.post("/retrieve", json={name: "novel", "topk": 1, "return_scores": True})
+    assert answer.json() == {"result": [[{"document": NOVEL, "score": 2.0}]]}
+
+
+def test_null_stands_for_what_is_not_said(client: Any) -> None:
+    assert client.post("/retrieve", json={"queries": ["x"], "topk": None, "return_scores": None}).json() == {
+        "result": [[NOVEL]]
+    }
+    assert client.post("/search", json={"query": "x", "top_n": None, "return_score": None}).json() == [NOVEL, BORN]
+    assert client.post("/batch_search", json={"query": ["x"], "top_n": None}).json() == [[NOVEL, BORN]]
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(client: Any, backend: Backend) -> None:
+    answer = client.post("/retrieve", content=b" " * (9 << 20), headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["error"].startswith("a body may have at most 8,388,608 bytes")
+    assert client.post("/nowhere").json() == {"error": "Not Found"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"queries": ["x"], "topk": NaN}', 422),
+        (b'{"queries": ["x"], "topk": 1e999}', 422),
+        (b'{"queries": [NaN]}', 422),
+        (b"{", 422),
+        (b"[]", 422),
+        (b"", 422),
+        (b'{"queries": ["\xff"]}', 400),
+        (b"[" * 100_000, 400),
+        (b'{"queries": ["x"], "topk": ' + b"1" * 5_000 + b"}", 400),
+    ],
+)
+def test_bodies_that_make_no_sense_are_refused_and_counted(client: Any, body: bytes, status: int) -> None:
+    answer = client.post("/retrieve", content=body, headers=JSON)
+    assert answer.status_code == status
+    assert "body" in answer.json()["error"]
+    assert f'retrieval_requests_total{{path="/retrieve",status="{status}"}}' in client.get("/metrics").text
 
 
 def test_an_outage_is_no_empty_answer(client: Any, backend: Backend) -> None:
@@ -240,93 +296,3 @@ def test_a_signal_ends_the_server_when_its_requests_are_answered(tmp_path: Path,
         process.wait(30)
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
-
-
-# Servers of another make.
-
-
-class Other(BaseHTTPRequestHandler):
-    """Search-R1's own: nothing but /retrieve. What it says is up to each test."""
-
-    says: tuple[int, str] = (200, "{}")
-    pause = 0.0
-    """Seconds between letters."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        status, text = self.says
-        self.send_response(status if self.path == "/retrieve" else 404)
-        self.end_headers()
-        for letter in [text] if not self.pause else text:
-            self.wfile.write(letter.encode())
-            time.sleep(self.pause)
-
-    def do_GET(self) -> None:
-        self.send_response(404)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def other() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-
-
-def test_a_server_that_does_not_tell_its_corpus(other: str) -> None:
-    Other.says = 200, json.dumps({"result": [[{"document": NOVEL, "score": 0.5}, {"document": BORN, "score": 0.1}]]})
-    retriever = open_retriever(other)
-    assert retriever.corpus == Corpus(other, 0, None)
-    assert retriever.search(["x"], 1) == [[Hit(Passage(**ROWS[0]), 0.5)]]
-    Other.says = 200, json.dumps({"result": [[{**NOVEL, "id": 0}]]})
-    assert retriever.search(["z"], 1)[0][0].passage.id == "0"
-    Other.says = 200, json.dumps({"result": [[NOVEL]]})
-    assert retriever.search(["y"], 1) == [[Hit(Passage(**ROWS[0]), 0.0)]]
-
-
-@pytest.mark.parametrize(
-    ("says", "error", "said"),
-    [
-        ((200, "<html>"), RetrievalError, "did not answer in JSON but with '<html>'"),
-        ((200, '{"answer": []}'), RetrievalError, "does not speak the protocol search-r1"),
-        ((200, '{"result": []}'), RetrievalError, "does not speak the protocol search-r1"),
-        ((200, '{"result": [null]}'), RetrievalError, "does not speak the protocol search-r1"),
-        ((200, '{"result": [{}]}'), RetrievalError, "does not speak the protocol search-r1"),
-        ((200, '{"result": [[{"title": "x"}]]}'), RetrievalError, "is not a passage; it needs contents"),
-        ((400, "what?"), RetrievalError, "status 400"),
-        ((500, "out of memory"), RetrievalUnavailable, "status 500"),
-        ((503, "starting"), RetrievalUnavailable, "status 503"),
-    ],
-)
-def test_servers_that_fail(other: str, says: tuple[int, str], error: type[Exception], said: str) -> None:
-    Other.says = says
-    with pytest.raises(error, match=said) as caught:
-        open_retriever(other)
-    assert type(caught.value) is error
-
-
-def test_a_server_that_never_finishes(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every letter comes in time, the answer does not."""
-    monkeypatch.setattr(Other, "says", (200, " " * 40))
-    monkeypatch.setattr(Other, "pause", 0.1)
-    start = time.monotonic()
-    with pytest.raises(RetrievalUnavailable, match=r"did not answer within 0.3 s"):
-        open_retriever(other, timeout=0.3)
-    assert time.monotonic() - start < 3
-
-
-def test_a_retriever_that_cannot_be_opened_leaves_no_connection(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[httpx.Client] = []
-    monkeypatch.setattr(httpx.Client, "close", lambda client: closed.append(client))
-    Other.says = 200, '{"result": []}'
-    with pytest.raises(RetrievalError):
-        open_retriever(other)
-    assert len(closed) == 1
-    Other.says = 200, json.dumps({"result": [[NOVEL]]})
-    with pytest.raises(RetrievalError, match="recording="):
-        open_retriever(other, recording="/no/such/folder/run.sqlite")
-    assert len(closed) == 2
