@@ -1,6 +1,9 @@
 """Scores of an answer (EM, F1) and the rewards made of them.
 
-EM and F1 follow the official evaluation scripts of SQuAD and HotpotQA exactly, as the papers on search agents do.
+EM and F1 follow the official evaluation scripts of SQuAD and HotpotQA, as the papers on search agents do, but for golden
+answers that normalisation leaves empty, such as `A`, `*` or the band `The The`. There SQuAD's script gives EM 1 to any
+other answer that is left empty, `?` too, and HotpotQA's gives the right answer F1 0. Here such an answer is compared in
+lower case with its white space collapsed: both scores are 1 where that is equal, else 0.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ _VERDICTS = frozenset({"yes", "no", "noanswer"})
 
 
 def exact_match(prediction: str, golden_answers: Sequence[str]) -> float:
-    """1.0 where the prediction equals one of the golden answers after normalisation, else 0.0.
+    """1.0 where the prediction equals one of the golden answers after normalisation, else 0.0; see the module's docstring.
 
     Raises:
         TypeError: `golden_answers` is a bare string.
@@ -24,7 +27,7 @@ def exact_match(prediction: str, golden_answers: Sequence[str]) -> float:
     """
     _check(golden_answers)
     normal = normalize_answer(prediction)
-    return float(any(normal == _golden(golden)[0] for golden in golden_answers))
+    return float(any(_equal(prediction, normal, golden, _golden(golden)[0]) for golden in golden_answers))
 
 
 def f1(prediction: str, golden_answers: Sequence[str]) -> float:
@@ -39,7 +42,17 @@ def f1(prediction: str, golden_answers: Sequence[str]) -> float:
     _check(golden_answers)
     normal = normalize_answer(prediction)
     words = Counter(normal.split())
-    return max(_f1(normal, words, *_golden(golden)) for golden in golden_answers)
+    scores = (
+        _f1(normal, words, *found) if (found := _golden(golden))[0] else float(_equal(prediction, normal, golden, ""))
+        for golden in golden_answers
+    )
+    return max(scores)
+
+
+def _equal(prediction: str, normal: str, golden: str, golden_normal: str) -> bool:
+    if golden_normal:
+        return normal == golden_normal
+    return prediction.lower().split() == golden.lower().split()
 
 
 def _f1(normal: str, words: Counter[str], golden: str, golden_words: Counter[str]) -> float:
