@@ -56,6 +56,8 @@ class Info(TypedDict, total=False):
     """Searches that the episode has made so far. A metric."""
     messages: Sequence[Message]
     """What the observation says, as messages: for renderers. It is left out of trajectories, whose text has it."""
+    passages: Sequence[Mapping[str, str]]
+    """What was found, with titles and texts. It is left out of trajectories, too."""
     reward_parts: RewardParts
     """The reward of this step in its parts, for algorithms that treat them differently."""
     status: str
@@ -72,5 +74,5 @@ class Info(TypedDict, total=False):
     """Answers that count as right, for the transcripts that people read."""
 
 
-NOT_KEPT = frozenset({"messages"})
+NOT_KEPT = frozenset({"messages", "passages"})
 """Keys of `info` that a trajectory does not keep: the same words are in its text."""

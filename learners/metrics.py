@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from learners.types import Trajectory
+from learners.types import Status, Trajectory
 
 METRICS = ("em", "searches", "format_ok")
 """Keys of `info` that are metrics; see `learners.contract.Info`."""
@@ -43,7 +43,7 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
 
 def _value(trajectory: Trajectory, metric: str) -> float:
     """A metric of one episode: 0.0 where it has none, e.g. because the token budget ended it before it answered."""
-    # The key's absence says that the environment knows no exact match; None says that there was no answer.
-    if metric == "em" and "em" not in trajectory.info:
+    # An environment that ended the episode without the key knows no exact match. One that did not end it may know one.
+    if metric == "em" and "em" not in trajectory.info and trajectory.status is not Status.LENGTH:
         return trajectory.reward
     return float(trajectory.info.get(metric) or 0.0)

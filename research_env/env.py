@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from math import gcd
 from typing import Any, Literal
 
 import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from research_env import loading, names, plugins, wording
-from research_env.episode import Episode, Info, Move, Rules
+from research_env import loading, names, order, plugins, wording
+from research_env.episode import Episode, Move, Rules
 from research_env.errors import ConfigurationError
+from research_env.info import Info
 from research_env.random_turns import RandomTurns
 from research_env.render import render
 from research_env.spaces import Prose
@@ -35,6 +35,10 @@ class Settings(BaseModel):
     """Which questions: `"train"`, `"dev"`, and where the set has it `"test"`."""
     hops: tuple[int, ...] | None = None
     """Keep questions with these hop counts only, e.g. `[2, 3]` or `2`; None keeps all."""
+    stride: int | None = Field(None, ge=1)
+    """How many places of the order a `reset` without a seed goes on; None jumps far, see `research_env.order.jump`.
+    With `stride=n`, n environments with the seeds s … s+n-1 ask different questions, until each has had its n-th part
+    of them."""
     corpus: str = "pooled"
     """What is searched: `"pooled"` (the data set's own passages), `"none"`, or the address of a retriever; see
     `research_env.retrieval.addresses`."""
@@ -78,11 +82,11 @@ class ReSearchEnv(gym.Env[str, str]):
     """A question to answer by searching.
 
     `reset()` returns the prompt, `step(turn)` only the text that is new to the policy. The reward is 0.0 until the
-    episode ends. `reset(seed=s)` takes the s-th question of one fixed, well mixed order, and each further `reset()`
-    the next, so that seeds 0 … N-1 are N different questions; `options={"question_id": …}` takes that question.
+    episode ends. `reset(seed=s)` takes the s-th question of one fixed, well mixed order of N, so that seeds 0 … N-1 are
+    N different questions, and seed N is the first again. Each further `reset()` takes another one, N in all before one
+    comes again; see `research_env.order`. `options={"question_id": …}` takes that question.
 
-    `info` has the same keys at every step; see `research_env.episode.Info`. Gold answers are in it only when the
-    episode has ended.
+    `info` is described in `research_env.info.Info`. Gold answers are in it only when the episode has ended.
 
     Raises:
         ConfigurationError: a keyword argument that cannot work.
@@ -99,20 +103,21 @@ class ReSearchEnv(gym.Env[str, str]):
         options = json.dumps(self.settings.model_extra, sort_keys=True)
         self._key = loading.DatasetKey(self.settings.dataset, options, tuple(Settings.model_fields))
         retrieval = json.dumps(self.settings.retrieval, sort_keys=True)
-        # A function, because opening a retriever may build an index, and many environments never search.
-        context = Context(
-            searcher=lambda: loading.retriever(self._key, self.settings.corpus, retrieval), top_k=self.settings.top_k
-        )
+        searched = (self._key, self.settings.corpus, retrieval)
+        # Not opened yet: that may build an index, and many environments never search.
+        context = Context(searcher=loading.Opener(*searched), top_k=self.settings.top_k)
         self.tools = plugins.tools(self.settings.tools, context)
         self.protocol = plugins.protocol(self.settings.protocol, tuple(self.tools.values()))
         reward = plugins.reward(self.settings.reward)
-        self._questions = loading.questions(self._key, self.settings.split, self.settings.hops)
-        corpus = loading.corpus(self._key, self.settings.corpus, retrieval)
+        self._chosen = (self._key, self.settings.split, self.settings.hops)
+        loading.questions(*self._chosen)  # so that a wrong split is an error here
+        corpus = loading.corpus(*searched)
         rules = Rules(
             self.settings.max_searches, self.settings.max_turns, feedback=self.settings.on_malformed == "feedback"
         )
         instructions = self.settings.instructions or self.protocol.instructions
-        self._episode = Episode(self.protocol, self.tools, rules, reward, instructions, corpus)
+        gold_known = loading.knows_gold(*searched)
+        self._episode = Episode(self.protocol, self.tools, rules, reward, instructions, corpus, gold_known)
         # A dictionary of its own: gymnasium declares `metadata` on the class, where all environments share it.
         self.metadata = {
             **type(self).metadata,
@@ -120,11 +125,22 @@ class ReSearchEnv(gym.Env[str, str]):
             "corpus": corpus,
             "tools": [tool.schema for tool in self.tools.values()],
         }
-        self._turns = RandomTurns(self.protocol)
+        # The last turn can only answer, because no later turn could read what it finds.
+        may_search = self.settings.max_searches > 0 and self.settings.max_turns > 1
+        self._turns = RandomTurns(self.protocol, may_search)
         self.observation_space = Prose()
         self.action_space = Prose(sampler=self._turns.sample)
-        self._position: int | None = None
+        self._place: int | None = None
         self._ready: tuple[str, Move, Sequence[Result]] | None = None
+
+    @property
+    def num_questions(self) -> int:
+        """How many questions there are with this split and these hop counts; also `len(env.unwrapped)`."""
+        # Asked for each time and never kept here: an environment that is pickled must not take all of them with it.
+        return len(loading.questions(*self._chosen))
+
+    def __len__(self) -> int:
+        return self.num_questions
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, Info]:  # type: ignore[override]
         """Begin an episode.
@@ -137,7 +153,8 @@ class ReSearchEnv(gym.Env[str, str]):
         """
         super().reset(seed=seed)
         self._ready = None
-        prompt = self._episode.begin(self._choose_question(seed, options or {}))
+        question, place = self._choose_question(seed, {} if options is None else options)
+        prompt = self._episode.begin(question, place, self.num_questions)
         self._turns.start(self._episode.asked)
         return prompt, self._episode.info
 
@@ -194,22 +211,25 @@ class ReSearchEnv(gym.Env[str, str]):
             raise gym.error.ResetNeeded("there is no episode to show: call reset() before render()")
         return render(self._episode.transcript)
 
-    def _choose_question(self, seed: int | None, options: Mapping[str, Any]) -> Question:
+    def _choose_question(self, seed: int | None, options: Any) -> tuple[Question, int]:
+        """The question of this reset, and its place in the order."""
         if not isinstance(options, Mapping):
             raise ConfigurationError(f'reset options {short(options)}: give a dictionary, e.g. {{"question_id": "…"}}')
         unknown = set(options) - {"question_id"}
         if unknown:
             raise ConfigurationError(f"reset options {sorted(unknown)} are unknown; known: question_id")
+        size = self.num_questions
         if "question_id" in options:
-            return self.find_question(options["question_id"])
-        # Without a seed, the first reset takes a random question and each later one the next.
+            index = self._index(options["question_id"])
+            return loading.questions(*self._chosen)[index], order.place_of(index, size)
+        # Without a seed, the first reset takes a random place.
         if seed is not None:
-            self._position = seed
-        elif self._position is None:
-            self._position = int(self.np_random.integers(len(self._questions)))
+            self._place = seed % size
+        elif self._place is None:
+            self._place = int(self.np_random.integers(size))
         else:
-            self._position += 1
-        return self._questions[spread(self._position, len(self._questions))]
+            self._place = (self._place + (self.settings.stride or order.jump(size))) % size
+        return loading.questions(*self._chosen)[order.spread(self._place, size)], self._place
 
     def find_question(self, wanted: str) -> Question:
         """The question with this id, with its gold answers: for scripted agents and reports, never for a policy.
@@ -217,25 +237,16 @@ class ReSearchEnv(gym.Env[str, str]):
         Raises:
             ConfigurationError: the split does not have it.
         """
-        positions = loading.positions(self._key, self.settings.split, self.settings.hops)
+        return loading.questions(*self._chosen)[self._index(wanted)]
+
+    def _index(self, wanted: Any) -> int:
+        positions = loading.positions(*self._chosen)
         if not isinstance(wanted, str) or wanted not in positions:
             raise ConfigurationError(
                 f"question_id={wanted!r} is not among the {len(positions):,} questions of {self.settings.dataset} "
                 f"{self.settings.split}{names.did_you_mean(str(wanted), positions)}"
             )
-        return self._questions[positions[wanted]]
-
-
-def spread(position: int, size: int) -> int:
-    """Place number `position` of a fixed order of `range(size)` in which any run of neighbours is a fair sample.
-
-    Steps by the golden ratio of `size`: a bijection, and balanced over whatever the file is sorted by.
-    """
-    stride = max(1, round(size * 0.6180339887))
-    # A stride that shares a divisor with `size` would reach only some of the questions.
-    while gcd(stride, size) != 1:
-        stride += 1
-    return position * stride % size
+        return positions[wanted]
 
 
 def _validated(settings: dict[str, Any]) -> Settings:

@@ -12,59 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from research_env.errors import ConfigurationError
 from research_env.evidence import Evidence
+from research_env.info import Info
 from research_env.protocols.base import Action, ActionProtocol, Answer, Calls, Malformed, ParsedTurn
 from research_env.rewards import Outcome, exact_match, f1
 from research_env.tools.base import Tool
-from research_env.types import Call, Question, Result, Status, Step
+from research_env.types import Call, Passage, Question, Result, Status, Step
 
 _RUNNING = Status.RUNNING  # looked up several times a step, and slow to look up in an enumeration
-
-
-class Info(TypedDict):
-    """What is reported with every text. The keys are the same at every step; those with † are None until the end."""
-
-    question_id: str
-    hops: int
-    turn: int
-    """Turns taken."""
-    searches: int
-    """Searches made."""
-    corpus: Mapping[str, Any]
-    """`name`, `passages` and `hash` of what is searched."""
-    status: str
-    """`research_env.types.Status`."""
-    action: str | None
-    """What the turn was: the name of the tool that it called, `"answer"` or `"malformed"`; None after `reset`."""
-    cut: bool
-    """Whether text after the turn's action was dropped."""
-    malformed: str | None
-    """Why the turn was malformed."""
-    passages: list[str]
-    """Ids of the passages that this turn brought, best first."""
-    messages: list[dict[str, Any]]
-    """What is new, as messages of a chat with `role`, `content` and `tool_calls`: the same words as the texts."""
-    reward_parts: dict[str, float]
-    """The reward of this step as `turn` (what the turn itself earned or cost) and `outcome` (what the answer did)."""
-    answer: str | None
-    """† The parsed answer; None also where there was none."""
-    em: float | None
-    """† Exact match."""
-    f1: float | None
-    """† F1."""
-    format_ok: bool | None
-    """† Whether every turn had exactly the protocol's form, and the last one answered."""
-    golden_answers: list[str] | None
-    """† Answers that count as right."""
-    gold_found: list[str] | None
-    """† Ids of the gold passages that were retrieved."""
-    evidence: list[dict[str, Any]] | None
-    """† For each hop `question`, `answer`, `passage_id` and `found_at`, the number of the search that brought it."""
-    answer_in_context: bool | None
-    """† Whether a golden answer stood in a retrieved passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +62,7 @@ class Episode:
         reward: Callable[[Outcome], float],
         instructions: str,
         corpus: Mapping[str, Any],
+        gold_known: bool = True,
     ) -> None:
         """Keep the parts.
 
@@ -114,6 +73,7 @@ class Episode:
             reward: The reward of an episode that has ended.
             instructions: Prompt template with `{question}` in it.
             corpus: What is searched, for `info`.
+            gold_known: Whether the gold passages of the questions are passages of that corpus.
 
         Raises:
             ConfigurationError: `{question}` does not stand in the instructions exactly once.
@@ -122,15 +82,21 @@ class Episode:
             raise ConfigurationError(f"instructions={instructions!r}: write {{question}} in it, exactly once")
         self._before, self._after = instructions.split("{question}")
         self._protocol, self._tools, self._rules, self._reward = protocol, tools, rules, reward
-        self._corpus = corpus
+        self._corpus, self._gold_known = corpus, gold_known
         self._no_such_tool = f"there is no such tool; there are: {', '.join(tools)}"
         self._number = 0
         self.status = Status.ANSWERED  # nothing is running yet
         self.transcript: list[tuple[str, str]] = []
         """`(who, text)`; who is `prompt`, `policy` or `environment`."""
 
-    def begin(self, question: Question) -> str:
-        """Start an episode on a question and return the prompt; `info` is there in `self.info`."""
+    def begin(self, question: Question, place: int = 0, num_questions: int = 1) -> str:
+        """Start an episode on a question, and return the prompt; `info` is there in `self.info`.
+
+        Args:
+            question: The question.
+            place: Its place in the order of the questions, for `info`.
+            num_questions: How many there are, for `info`.
+        """
         self._question = question
         self._evidence = Evidence(question)
         self._turn = self._searches = 0
@@ -141,7 +107,7 @@ class Episode:
         """The question as the policy reads it."""
         prompt = self._before + self.asked + self._after
         self.transcript = [("prompt", prompt)]
-        self._blank = self._blank_info()
+        self._blank = self._blank_info(place, num_questions)
         self.info = self._blank.copy()
         self.info["messages"] = [{"role": "user", "content": prompt}]
         return prompt
@@ -165,6 +131,9 @@ class Episode:
             # One good call is enough: the bad ones beside it cost nothing, and each gets its text.
             if not calls:
                 action, refused = Malformed(refused[0].text if refused else "no call"), ()
+        # It could only be wrong, and without a reason the policy would not learn why.
+        elif isinstance(action, Answer) and not action.text.strip():
+            action = Malformed("the answer is empty")
         if isinstance(action, Answer):
             status = Status.ANSWERED
         elif isinstance(action, Malformed) and not self._rules.feedback:
@@ -199,7 +168,7 @@ class Episode:
             if result.error is not None:
                 raise result.error
         action, turn = move.action, move.turn
-        ids: list[str] = []
+        found: list[Passage] = []
         observation = ""
         said = [_message(turn.text, action)]
         # The text is made before any state changes: a protocol that raises leaves the episode as it was.
@@ -210,7 +179,7 @@ class Episode:
                 if result.passages is not None:
                     # A tool that is no search may bring passages before the first search.
                     self._evidence.saw(self._searches or 1, result.passages)
-                    ids += [passage.id for passage in result.passages]
+                    found += result.passages
         elif move.status is _RUNNING and isinstance(action, Malformed):
             observation = self._protocol.feedback(action)
             said.append({"role": "user", "content": observation})
@@ -223,12 +192,16 @@ class Episode:
         self.info = info = self._blank.copy()
         info["turn"], info["searches"] = self._turn, self._searches
         info["status"] = move.status._value_  # a plain string; `.value` is a slow property
-        info["cut"], info["passages"], info["messages"] = turn.cut, ids, said
+        info["cut"], info["messages"] = turn.cut, said
+        info["passage_ids"] = [passage.id for passage in found]
+        # As the corpus has them: programs read these, and the policy reads the observation.
+        info["passages"] = [{"id": p.id, "title": p.title, "text": p.text} for p in found]
         info["reward_parts"] = {"turn": 0.0, "outcome": 0.0}
         if isinstance(action, Calls):
             info["action"] = (move.calls or action.calls)[0].tool
         elif isinstance(action, Malformed):
             info["action"], info["malformed"] = "malformed", action.reason
+            self._format_ok = False
         else:
             info["action"] = "answer"
         reward = 0.0 if move.status is _RUNNING else self._finish(action, info)
@@ -249,7 +222,7 @@ class Episode:
         return self._protocol.observation(contents)
 
     def _finish(self, action: Action, info: Info) -> float:
-        """Fill the keys of `info` that only an ended episode has, and return the reward."""
+        """Add the keys of `info` that only an ended episode has, and return the reward."""
         # The answer comes from the parsed turn alone: passages may hold anything, tags and boxes included.
         answer = action.text if isinstance(action, Answer) else None
         golden = self._question.answers
@@ -263,36 +236,34 @@ class Episode:
         info["answer"] = answer
         info["em"], info["f1"], info["format_ok"] = outcome.em, outcome.f1, outcome.format_ok
         info["golden_answers"] = list(golden)
-        info["gold_found"] = list(self._evidence.gold_found)
-        info["evidence"] = self._evidence.hops
+        # Over another corpus a gold passage may have been shown under another id.
+        info["gold_found"] = list(self._evidence.gold_found) if self._gold_known else None
+        info["evidence"] = self._evidence.hops if self._gold_known else None
         info["answer_in_context"] = self._evidence.answer_in_context
         reward = float(self._reward(outcome))
         info["reward_parts"]["outcome"] = reward
         return reward
 
-    def _blank_info(self) -> Info:
+    def _blank_info(self, place: int, num_questions: int) -> Info:
         """`info` before the first turn. A later one starts as a copy of it, which is faster than making a new one."""
         return {
             "question_id": self._question.id,
+            "question": self._question.text,
             "hops": self._question.hops,
+            "place": place,
+            "num_questions": num_questions,
             "turn": 0,
             "searches": 0,
             "corpus": self._corpus,
+            "gold_known": self._gold_known,
             "status": _RUNNING._value_,
             "action": None,
             "cut": False,
             "malformed": None,
             "passages": [],
+            "passage_ids": [],
             "messages": [],
             "reward_parts": {"turn": 0.0, "outcome": 0.0},
-            "answer": None,
-            "em": None,
-            "f1": None,
-            "format_ok": None,
-            "golden_answers": None,
-            "gold_found": None,
-            "evidence": None,
-            "answer_in_context": None,
         }
 
 

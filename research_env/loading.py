@@ -6,28 +6,31 @@ lock of its own: while one thread builds an index, other threads go on, and load
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 
 from cachetools import LRUCache
 
 from research_env import names
-from research_env.corpora.content import Ids
 from research_env.corpora.reader import CorpusReader, from_pool, open_file
-from research_env.errors import ConfigurationError, DataInvalid
+from research_env.dataset_checks import check_ids, checked, is_question
+from research_env.errors import ConfigurationError
+from research_env.files import home, replace
 from research_env.questions.base import select
 from research_env.questions.catalogue import DATASETS, loaders
 from research_env.retrieval.addresses import open_retriever
 from research_env.retrieval.base import NoRetriever
 from research_env.retrieval.embedded.pool import check_pool_options, open_pool
 from research_env.retrieval.gateway.gateway import Gateway
-from research_env.types import Corpus, Dataset, Passage, Pool, Question
+from research_env.types import Corpus, Dataset, Pool, Question
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -100,7 +103,7 @@ def dataset(key: DatasetKey) -> Dataset:
             known = [*parameters, *sorted(key.others)]
             hint = names.did_you_mean(name, known).removeprefix("; ") or f"known: {', '.join(known)}"
             raise ConfigurationError(f"{name}={options[name]!r} is not a keyword argument of this environment; {hint}")
-    return _checked(names.make(table, "dataset", key.name, (), **options), key.name)
+    return checked(names.make(table, "dataset", key.name, (), **options), key.name)
 
 
 @Once
@@ -116,23 +119,17 @@ def questions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Sequ
         raise ConfigurationError(f"split={split!r}: {key.name} has {known}")
     there = splits[split]
     # Somebody else's loader may have put anything here; of a long split the first question stands for all.
-    if not isinstance(there, Sequence) or not all(_is_question(each) for each in there[:1]):
+    if not isinstance(there, Sequence) or not all(is_question(each) for each in there[:1]):
         raise ConfigurationError(f"dataset={key.name!r}: split {split!r} is not a sequence of Question")
     if not len(there):
         raise ConfigurationError(f"split={split!r}: {key.name} has no question in it")
     # Our own are checked when they are installed. A lazy sequence is checked in `positions`, which makes all of it.
     if ":" in key.name and isinstance(there, list | tuple):
-        _check_ids(key, split, there)
+        check_ids(key.name, split, there)
     found = there if hops is None else select(there, hops)
     if not len(found):
         raise ConfigurationError(f"hops={list(hops or ())}: {key.name} {split} has no question with that many hops")
     return found
-
-
-def _is_question(each: Any) -> bool:
-    if not isinstance(each, Question) or not isinstance(each.text, str):
-        return False
-    return isinstance(each.answers, tuple | list) and len(each.answers) > 0
 
 
 @Once
@@ -144,19 +141,8 @@ def positions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Mapp
     """
     found = questions(key, split, hops)
     if hops is None:
-        _check_ids(key, split, found)
+        check_ids(key.name, split, found)
     return {question.id: index for index, question in enumerate(found)}
-
-
-def _check_ids(key: DatasetKey, split: str, found: Sequence[Question]) -> None:
-    """Evaluation takes two questions of one id for the same question, and `question_id` could reach one alone."""
-    seen: dict[str, int] = {}
-    for number, question in enumerate(found):
-        if (before := seen.setdefault(question.id, number)) != number:
-            raise ConfigurationError(
-                f"dataset={key.name!r}: questions {before} and {number} of split {split!r} have the same id "
-                f"{question.id!r}"
-            )
 
 
 @Once
@@ -179,6 +165,18 @@ def retriever(key: DatasetKey, address: str, options: str) -> Gateway:
     return open_retriever(address, **given)
 
 
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens a retriever when it is called, as `retriever` does. It can be pickled, which a retriever can not."""
+
+    key: DatasetKey
+    address: str
+    options: str
+
+    def __call__(self) -> Gateway:
+        return retriever(self.key, self.address, self.options)
+
+
 def corpus(key: DatasetKey, address: str, options: str) -> dict[str, Any]:
     """What is searched, as it is reported: `Corpus` as a dictionary, a new one at each call."""
     return asdict(_corpus(key, address, options))
@@ -191,6 +189,36 @@ def _corpus(key: DatasetKey, address: str, options: str) -> Corpus:
     if address == "pooled" and check_pool_options(json.loads(options)).mode != "replay":
         return pool(key).corpus()
     return retriever(key, address, options).corpus
+
+
+def knows_gold(key: DatasetKey, address: str, options: str) -> bool:
+    """Whether the gold passages of a data set's questions are known by their ids in what is searched.
+
+    They are where nothing is searched, where the passages are those of the set's own pool (wherever they are indexed),
+    and where the set has no pool: then its ids are meant for the corpus that is named.
+    """
+    own = dataset(key).pool
+    if own is None or address == "none":
+        return True
+    found = _corpus(key, address, options)
+    if found.hash == own.fingerprint:
+        return True
+    # Hashing the pool takes a pass over it, so what has another size is not compared.
+    return found.hash is not None and found.passages == own.count() and found.hash == _content_hash(key)
+
+
+@Once
+def _content_hash(key: DatasetKey) -> str:
+    """Hash of the passages of a pool, as an index made of them reports it. It is kept on the disk."""
+    own = pool(key)
+    kept = home() / "hashes" / hashlib.sha256(f"{own.name}\n{own.fingerprint}".encode()).hexdigest()
+    with suppress(OSError):
+        return kept.read_text("ascii")
+    found = from_pool(own).read().hash or ""
+    with suppress(OSError):  # where nothing can be written, it is right all the same
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace(kept, found.encode())
+    return found
 
 
 def pool(key: DatasetKey) -> Pool:
@@ -236,7 +264,7 @@ def open_gateway(address: str, options: dict[str, Any]) -> Gateway:
 
 def forget() -> None:
     """Forget everything that was loaded: for tests, and for a child process."""
-    for function in (dataset, questions, positions, retriever, _corpus):
+    for function in (dataset, questions, positions, retriever, _corpus, _content_hash):
         function.forget()
 
 
@@ -257,47 +285,9 @@ def _parameters(load: Any) -> list[str] | None:
     return sorted(parameter.name for parameter in parameters)
 
 
-def _checked(loaded: Any, name: str) -> Dataset:
-    """What a loader returned; it may be somebody else's, and a dataclass does not check its fields."""
-    what = f"dataset={name!r}"
-    if not isinstance(loaded, Dataset):
-        raise ConfigurationError(f"{what} returns {type(loaded).__name__}, not a research_env.types.Dataset")
-    if not isinstance(loaded.splits, Mapping):
-        raise ConfigurationError(
-            f"{what}: splits is {type(loaded.splits).__name__}, not a mapping of split to questions"
-        )
-    if not isinstance(loaded.pool, Pool | None):
-        raise ConfigurationError(f"{what}: pool is {type(loaded.pool).__name__}, not a research_env.types.Pool or None")
-    if loaded.pool and not (callable(loaded.pool.passages) and callable(loaded.pool.count)):
-        raise ConfigurationError(f"{what}: passages and count of its pool must be functions")
-    if loaded.pool and ":" in name:  # our own pools are tested; checking each of their passages would only take time
-        pool = loaded.pool
-        return replace(loaded, pool=replace(pool, passages=lambda: _checked_passages(pool, what)))
-    return loaded
-
-
-def _checked_passages(pool: Pool, what: str) -> Iterator[Passage]:
-    """The passages of somebody else's pool.
-
-    Raises:
-        DataInvalid: it yields anything else, or not as many as it says. The index would be kept, and wrong for good.
-    """
-    number = 0
-    seen = Ids()
-    for passage in pool.passages():
-        if not isinstance(passage, Passage):
-            raise DataInvalid(f"{what}: its pool yields {type(passage).__name__}, not a research_env.types.Passage")
-        if not seen.add(passage.id):  # an index keeps one passage for an id: the other would silently be lost
-            raise DataInvalid(f"{what}: its pool has two passages with the id {passage.id!r}")
-        number += 1
-        yield passage
-    if number != pool.count():
-        raise DataInvalid(f"{what}: its pool says that it has {pool.count():,} passages, but yields {number:,}")
-
-
 def _in_child() -> None:
     """A child process must not use its parent's connections, nor wait for locks that its parent's threads hold."""
-    for function in (dataset, questions, positions, _corpus):
+    for function in (dataset, questions, positions, _corpus, _content_hash):
         function.renew_locks()
     retriever.forget()
 

@@ -21,14 +21,16 @@ class RandomTurns:
 
     A turn thinks of a random content word of the question, then of a random name in the newest text with the two
     words that lead up to it there ("mayor born in Lundor Quay"), and searches for that name or answers with it;
-    names searched before are not taken again. It knows nothing about which word or name matters.
+    names searched before are not taken again. It knows nothing about which word or name matters. Where no search can
+    be used, every turn answers.
     """
 
     ANSWER_RATE = 0.3
     """Chance that a turn answers, once something has been retrieved."""
 
-    def __init__(self, protocol: ActionProtocol) -> None:
-        self._protocol = protocol
+    def __init__(self, protocol: ActionProtocol, may_search: bool = True) -> None:
+        """Keep the protocol; `may_search` is False where the limits leave no room for a search."""
+        self._protocol, self._may_search = protocol, may_search
         self._texts: list[str] = [""]  # there is something to sample from before the first question, too
         self._searched: set[str] = set()
 
@@ -48,7 +50,7 @@ class RandomTurns:
         words = [word for word in _WORD.findall(self._texts[0]) if word not in FUNCTION_WORDS]
         asked = words[int(rng.integers(len(words)))] if words else ""
         thought = " ".join([asked, *before, name]).strip()
-        if len(self._texts) > 1 and rng.random() < self.ANSWER_RATE:
+        if not self._may_search or (len(self._texts) > 1 and rng.random() < self.ANSWER_RATE):
             return self._protocol.answer_turn(thought, name)
         self._searched.add(name)
         return self._protocol.search_turn(thought, name)

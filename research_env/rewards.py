@@ -1,9 +1,9 @@
 """Scores of an answer (EM, F1) and the rewards made of them.
 
-EM and F1 follow the official evaluation scripts of SQuAD and HotpotQA, as the papers on search agents do, but for golden
-answers that normalisation leaves empty, such as `A`, `*` or the band `The The`. There SQuAD's script gives EM 1 to any
-other answer that is left empty, `?` too, and HotpotQA's gives the right answer F1 0. Here such an answer is compared in
-lower case with its white space collapsed: both scores are 1 where that is equal, else 0.
+EM and F1 follow the official evaluation scripts of SQuAD and HotpotQA, as the papers on search agents do, but for
+golden answers that normalisation leaves empty, such as `A`, `*` or the band `The The`. There SQuAD's script gives EM 1
+to any other answer that is left empty, `?` too, and HotpotQA's gives the right answer F1 0. Here such an answer is
+compared in lower case with its white space collapsed: both scores are 1 where that is equal, else 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VERDICTS = frozenset({"yes", "no", "noanswer"})
 
 
 def exact_match(prediction: str, golden_answers: Sequence[str]) -> float:
-    """1.0 where the prediction equals one of the golden answers after normalisation, else 0.0; see the module's docstring.
+    """1.0 where the prediction equals one of the golden answers after normalisation, else 0.0; see the top of the file.
 
     Raises:
         TypeError: `golden_answers` is a bare string.
@@ -86,7 +86,7 @@ class Outcome:
     """What a reward may look at when an episode has ended, e.g. `Outcome("Bram Tovik", 1.0, 1.0, True, False)`."""
 
     answer: str | None
-    """The parsed answer; None where the episode ended without one, empty where it was not marked as such."""
+    """The parsed answer; None where the episode ended without one."""
     em: float
     """Exact match, 0.0 or 1.0."""
     f1: float

@@ -15,15 +15,15 @@ class Prose(Space[str]):
     def __init__(
         self,
         max_length: int | None = None,
-        sampler: Callable[[np.random.Generator], str] = lambda rng: "",
+        sampler: Callable[[np.random.Generator], str] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__(shape=None, dtype=None, seed=seed)
         self.max_length, self._sampler = max_length, sampler
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
-        """An example text, drawn from this space's own generator."""
-        return self._sampler(self.np_random)
+        """An example text, drawn from this space's own generator; an empty one where there is no sampler."""
+        return self._sampler(self.np_random) if self._sampler else ""
 
     def contains(self, x: Any) -> bool:
         return isinstance(x, str) and (self.max_length is None or len(x) <= self.max_length)

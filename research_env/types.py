@@ -148,4 +148,4 @@ class Step(NamedTuple):
     reward: float
     status: Status
     info: Any
-    """`research_env.episode.Info`."""
+    """`research_env.info.Info`."""

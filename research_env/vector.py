@@ -43,6 +43,8 @@ class BatchedVectorEnv(SyncVectorEnv):
             raise ConfigurationError("env_fns is empty: give one function for each environment")
         super().__init__(functions, **kwargs)
         self._inner = [_inner(env) for env in self.envs]
+        # Gymnasium samples from copies of the first one's space, which know nothing of the episodes.
+        self.action_space = gym.spaces.Tuple([inner.action_space for inner in self._inner])
         first = self._inner[0].settings
         # `model_extra` has the options of the data set, e.g. which world the encyclopedia is of.
         for name in ("dataset", "model_extra", "corpus", "retrieval", "top_k", "tools"):

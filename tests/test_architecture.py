@@ -92,9 +92,9 @@ def test_vllm_stays_behind_the_seams() -> None:
 RANKS = {
     "research_env": [
         "errors types text wording progress spaces wrappers",
-        "names files rewards evidence render",
+        "names files rewards evidence render info order",
         "tools corpora questions synthetic",
-        "protocols retrieval registration",
+        "protocols retrieval registration dataset_checks",
         "__init__ loading episode random_turns plugins",
         "env",
         "vector cli",

@@ -97,7 +97,7 @@ def test_a_retriever(folder: Path, tmp_path: Path) -> None:
     assert info["corpus"] == {"name": "lines", "passages": 2, "hash": None}
     text, *_, info = env.step("<think> x </think> <search> salty sea </search>")
     assert "The sea is salty." in text
-    assert info["passages"][0] == "1"
+    assert info["passages"][0]["id"] == "1"
 
 
 def test_a_data_set(folder: Path, tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def _report(reward: float, truncated: bool, info: Mapping[str, Any]) -> None:
     )
     print(f"your answer:    {printable(info['answer'] or '(none)')}")
     print(f"golden answers: {printable(' | '.join(info['golden_answers']))}")
-    for number, hop in enumerate(info["evidence"], 1):
+    if info["evidence"] is None:
+        print("which search found what is unknown: the gold passages are not known by their ids in this corpus")
+    for number, hop in enumerate(info["evidence"] or [], 1):
         found = f"found by search {hop['found_at']}" if hop["found_at"] else "not found"
         print(f"hop {number}: {printable(hop['question'])} -> {printable(hop['answer'])} ({found})")
 

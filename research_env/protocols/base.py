@@ -18,7 +18,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The policy ends the episode. `text` is what is scored; empty where the final answer was not marked as such."""
+    """The policy ends the episode. `text` is what is scored. A blank one counts as malformed."""
 
     text: str
 

@@ -42,6 +42,11 @@ def last_boxed(text: str) -> str | None:
     return None if content is None else text[content]
 
 
+def is_opened(text: str) -> bool:
+    r"""Whether a `\boxed{` stands in the text, closed or not."""
+    return any(match.lastgroup == "box" for match in _BRACE.finditer(text))
+
+
 def plain(latex: str) -> str:
     r"""The text that a LaTeX answer shows: `\text{Ada}\,\$5` -> `Ada $5`. Commands it does not know stay."""
     if "\\" not in latex and "$" not in latex:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from research_env.errors import ConfigurationError
 from research_env.protocols.base import Action, Answer, Calls, Malformed, ParsedTurn
-from research_env.protocols.boxed import box, last_boxed, plain
+from research_env.protocols.boxed import box, is_opened, last_boxed, plain
 from research_env.protocols.tags import Tags, first
 from research_env.tools.base import Tool
 from research_env.types import Call, Result
@@ -117,7 +117,9 @@ class ResearchProtocol:
             action: Action = Calls((Call("1", name, {self._arguments[name]: content}),))
             return ParsedTurn(action, kept, cut, well_formed)
         boxed = last_boxed(content)
-        return ParsedTurn(Answer("" if boxed is None else plain(boxed)), kept, cut, well_formed and boxed is not None)
+        if boxed is None:
+            return ParsedTurn(_OPEN_BOX if is_opened(content) else _NO_BOX, kept, cut, format_ok=False)
+        return ParsedTurn(Answer(plain(boxed)), kept, cut, well_formed)
 
     def neutralise(self, text: str) -> str:
         r"""See `Tags.neutralise`. `\boxed{}` is left: only a parsed turn of the policy can answer."""
@@ -168,3 +170,5 @@ class ResearchProtocol:
 
 
 _WROTE_RESULT = Malformed("wrote its own <result>")
+_NO_BOX = Malformed(r"no \boxed{…} in the answer")
+_OPEN_BOX = Malformed(r"the \boxed{ of the answer is not closed")

@@ -90,7 +90,9 @@ def play(name: str, env: gym.Env[str, str], episodes: int) -> Iterator[str]:
 
 
 def line(name: str, seed: int, text: str, info: dict[str, Any], *rest: Any) -> str:
-    return json.dumps([name, seed, text, {key: info[key] for key in INFO}, *rest], sort_keys=True)
+    # The digests were recorded when `passages` held ids, and keys were None until the episode had ended.
+    shown = {key: info.get(key) for key in INFO} | {"passages": info["passage_ids"]}
+    return json.dumps([name, seed, text, shown, *rest], sort_keys=True)
 
 
 def cases(folder: Path | None) -> Iterator[tuple[str, str, dict[str, Any]]]:

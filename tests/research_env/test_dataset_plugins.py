@@ -112,7 +112,7 @@ def test_somebody_elses_data_set_in_an_environment() -> None:
     assert "Who wrote Amber Kesh?" in prompt
     assert info["corpus"] == {"name": "books", "passages": 2, "hash": "v1"}
     *_, info = env.step("<think> x </think> <search> Amber Kesh </search>")
-    assert info["passages"] == ["p0"]
+    assert info["passage_ids"] == ["p0"]
     _, reward, *_ = env.step("<think> x </think> <answer> \\boxed{Tovik} </answer>")
     assert reward == 1.0
 

@@ -10,13 +10,10 @@ from gymnasium.utils.env_checker import check_env
 
 import research_env  # noqa: F401  (registers the ids)
 from research_env import loading
-from research_env.env import spread
 from research_env.errors import ConfigurationError, RetrievalError
 
 MUSIQUE, SYNTHETIC = "ReSearch-MuSiQue-v0", "ReSearch-Synthetic-v0"
 FIRST = {"question_id": "2hop__0"}  # "Who founded the founder of Varn0a?" -> Varn0c, by Varn0b
-END_KEYS = ("answer", "em", "f1", "format_ok", "golden_answers", "gold_found", "evidence", "answer_in_context")
-OUTCOME_KEYS = {"em", "f1", "format_ok", "golden_answers", "gold_found", "evidence", "answer_in_context"}
 
 
 def search(query: str) -> str:
@@ -45,7 +42,7 @@ def test_an_episode_through_gym_make(env_id, musique_home):
     prompt, info = env.reset(seed=0)
     assert prompt.endswith("?")
     assert env.observation_space.contains(prompt)
-    assert info["golden_answers"] is None
+    assert "golden_answers" not in info
     result, reward, terminated, truncated, info = env.step(search("Varn guild"))
     assert result.startswith(" <result>\n")
     assert (reward, terminated, truncated, info["action"]) == (0.0, False, False, "search")
@@ -71,29 +68,6 @@ def test_a_two_hop_episode_with_all_that_it_reports(env):
     assert info["evidence"][0]["found_at"] == 1
     assert info["gold_found"] == [hop["passage_id"] for hop in info["evidence"]]
     assert info["answer_in_context"] is True
-
-
-def test_info_has_the_same_keys_at_every_step_and_gold_only_at_the_end(env):
-    _, first = env.reset(options=FIRST)
-    infos = [first]
-    for turn in (search("Varn0a"), search("Varn0b"), answer("Varn0b")):
-        infos.append(env.step(turn)[-1])
-    assert len({tuple(info) for info in infos}) == 1
-    for info in infos[:-1]:
-        assert {info[key] for key in END_KEYS} == {None}
-        # The messages hold what the policy has read, and a passage may hold the answer.
-        assert "Varn0c" not in str({key: value for key, value in info.items() if key != "messages"})
-    assert all(infos[-1][key] is not None for key in END_KEYS)
-
-
-@pytest.mark.parametrize("ending", [answer("x"), "no tags", search("y"), "<answer> no box </answer>"])
-def test_gold_is_there_however_the_episode_ends(ending, musique_home):
-    env = gym.make(MUSIQUE, max_turns=1)
-    _, first = env.reset(options=FIRST)
-    *_, terminated, truncated, info = env.step(ending)
-    assert terminated != truncated
-    assert list(info) == list(first)
-    assert {key for key in END_KEYS if info[key] is not None} >= OUTCOME_KEYS
 
 
 def test_text_after_the_acting_tag_is_cut_and_said_so(env):
@@ -186,6 +160,8 @@ def test_top_k(musique_home):
         ("research", [answer("Varn0b")], pytest.approx(0.1)),
         ("research", [answer("Varn0c").replace("<think>", "")], 0.0),  # right, but in the wrong form
         ("em", [answer("Varn0c").replace("<think>", "")], 1.0),
+        ("research", ["<think> x </think> <answer> Varn0c </answer>"], 0.0),  # no box
+        ("research", [answer("")], 0.0),  # nothing in the box
         ("research", [search("Varn0a"), search("Varn0b"), search("Varn0c")], 0.0),  # over the limit
         ("research", [search("Varn0a").replace("<think>", ""), answer("Varn0c")], 0.0),  # an earlier turn's form counts
     ],
@@ -229,24 +205,24 @@ def test_seeds_are_different_questions_and_come_again(env):
     first = ids(12, env)
     assert len(set(first)) == 12  # all that train has
     assert ids(12, gym.make(MUSIQUE)) == first
-    assert env.reset(seed=12)[1]["question_id"] == first[0]
-    assert env.reset()[1]["question_id"] == first[1]  # and the next, and the next
-    assert env.reset()[1]["question_id"] == first[2]
+    _, info = env.reset(seed=12)
+    assert (info["question_id"], info["place"], info["num_questions"]) == (first[0], 0, 12), "a seed past the end"
+    for seed in (0, 11, 12, 25):
+        assert env.reset(seed=seed)[1]["place"] == seed % 12
+    for place, ident in enumerate(first):
+        assert env.reset(options={"question_id": ident})[1]["place"] == place
+
+
+@pytest.mark.parametrize("seed", [None, 0, 5])
+@pytest.mark.parametrize("stride", [None, 1, 5])
+def test_one_environment_plays_every_question_once(seed, stride, musique_home):
+    env = gym.make(MUSIQUE, stride=stride)
+    played = [env.reset(seed=seed if number == 0 else None)[1]["question_id"] for number in range(12)]
+    assert len(set(played)) == 12
 
 
 def test_without_a_seed_episodes_still_differ(env):
     assert len({env.reset()[1]["question_id"] for _ in range(12)}) == 12
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 12, 97, 5040, 19_938])
-def test_spread_is_a_bijection_whose_neighbours_lie_apart(size):
-    order = [spread(position, size) for position in range(size)]
-    assert sorted(order) == list(range(size))
-    if size > 90:
-        eighths = [0] * 8
-        for place in order[: size // 4]:
-            eighths[place * 8 // size] += 1
-        assert max(eighths) - min(eighths) <= 4
 
 
 def test_a_question_by_its_id(env):

@@ -144,7 +144,8 @@ def test_after_an_outage_the_same_move_is_run_again() -> None:
     assert (episode.status, episode.info["searches"], len(episode.transcript)) == (Status.RUNNING, 0, 1)
     step = episode.observe(move, found(move.calls))
     assert (step.info["turn"], step.info["searches"]) == (1, 1)
-    assert step.info["passages"] == ["p1"]
+    assert step.info["passage_ids"] == ["p1"]
+    assert step.info["passages"] == [{"id": "p1", "title": "Amber Kesh", "text": "Amber Kesh is by Bram Tovik."}]
 
 
 def test_results_that_do_not_belong_to_the_move_are_refused() -> None:

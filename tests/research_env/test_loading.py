@@ -84,7 +84,7 @@ def test_an_index_that_is_built_stalls_no_search(monkeypatch: pytest.MonkeyPatch
         gym.make(SYNTHETIC, num_entities=101, disable_env_checker=True).reset(seed=0)
         assert not searching.done()
         free.set()
-        assert searching.result(20)[-1]["passages"] == ["p0"]
+        assert searching.result(20)[-1]["passage_ids"] == ["p0"]
 
 
 def load_bare() -> Dataset:

@@ -115,6 +115,37 @@ def test_a_wrong_number_of_actions_moves_nobody(counting: Counting, count: int) 
     assert infos["turn"].tolist() == [1] * N
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+@pytest.mark.parametrize("first", [0, N - 1])
+def test_masks_say_which_episodes_have_ended(counting: Counting, mode: AutoresetMode, first: int) -> None:
+    """Whichever ends first: a running episode has no exact match, and not one of 0.0."""
+    envs = BatchedVectorEnv(makers(), autoreset_mode=mode)
+    envs.reset(seed=0)
+    actions = list(searches(*"abcdef"))
+    actions[first] = r"<think> x </think> <answer> \boxed{Nobody} </answer>"
+    *_, terminations, _, infos = envs.step(tuple(actions))
+    ended = [at == first for at in range(N)]
+    assert terminations.tolist() == ended
+    if mode == AutoresetMode.SAME_STEP:  # where the ended episode's `info` is apart from that of the next one
+        infos = infos["final_info"]
+    for key in ("em", "f1", "format_ok", "golden_answers", "gold_found", "evidence", "answer_in_context", "answer"):
+        assert infos[f"_{key}"].tolist() == ended, key
+    *_, infos = envs.step(searches(*"abcdef")) if mode != AutoresetMode.DISABLED else (infos,)
+    assert mode == AutoresetMode.DISABLED or "em" not in infos
+
+
+def test_sampled_actions_are_of_each_environments_own_episode() -> None:
+    """Gymnasium's own vectors sample from copies that know no episode; what they give is legal all the same."""
+    envs, theirs = BatchedVectorEnv(makers()), SyncVectorEnv(makers())
+    envs.action_space.seed(0)
+    observations, _ = envs.reset(seed=0)
+    for text, observation in zip(envs.action_space.sample(), observations, strict=True):
+        name = text.partition("<search> ")[2].partition(" </search>")[0]
+        assert name in observation.partition("Question: ")[2]
+    theirs.reset(seed=0)
+    assert not theirs.step(theirs.action_space.sample())[2].any()
+
+
 @pytest.mark.parametrize("actions", ["six letters"[:N], b"123456", None])
 def test_one_text_is_no_sequence_of_turns(counting: Counting, actions: Any) -> None:
     envs = BatchedVectorEnv(makers())

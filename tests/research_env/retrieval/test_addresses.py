@@ -74,7 +74,7 @@ def test_an_episode_over_a_file(file: Path) -> None:
     assert info["corpus"] == env.unwrapped.metadata["corpus"]
     assert (info["corpus"]["name"], info["corpus"]["passages"]) == ("books", 2)
     *_, info = env.step("<think> x </think> <search> Amber Kesh </search>")
-    assert info["passages"] == ["p0"]
+    assert info["passage_ids"] == ["p0"]
 
 
 def test_a_run_is_repeated_from_its_recording(file: Path, tmp_path: Path) -> None:
