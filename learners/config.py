@@ -116,7 +116,8 @@ class Config(BaseModel):
     @classmethod
     def _found_from_anywhere(cls, value: str) -> str:
         # Actors run in folders of their own, and a run may be resumed from another one.
-        return str(Path(value).resolve()) if value != "tiny" and Path(value).is_dir() else value
+        path = Path(value).expanduser()
+        return str(path.resolve()) if value != "tiny" and path.is_dir() else value
 
     @model_validator(mode="after")
     def _an_update_has_a_question(self) -> Self:

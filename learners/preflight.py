@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from learners import plugins
+from learners import plugins, policies, pretrained
 from learners.config import Config
 from learners.environment import EnvironmentConfig, make
 
@@ -44,7 +44,6 @@ def check_machine(config: Config, trainers: int) -> None:
     """Raises as `check` does: engine, renderer, cluster or the number of trainers does not fit this machine."""
     plugins.engine(config.engine.kind)
     plugins.renderer(config.renderer)
-    _check_policy(config)
     # `find_spec` does not import: vLLM alone would take many seconds.
     if config.engine.kind == "vllm" and find_spec("vllm") is None:
         raise ValueError(
@@ -52,6 +51,12 @@ def check_machine(config: Config, trainers: int) -> None:
             "or use --engine.kind transformers"
         )
     _check_gpus(config, trainers)
+    _check_place(config, trainers)
+    # Last, because it may have to ask the Hub.
+    _check_policies(config, trainers)
+
+
+def _check_place(config: Config, trainers: int) -> None:
     if config.cluster == "local":
         for section, count in (("engine", config.engine.count), ("trainer", trainers)):
             if count > 1:
@@ -67,8 +72,12 @@ def check_machine(config: Config, trainers: int) -> None:
     _check_cluster(os.environ.get("RAY_ADDRESS", ""))
 
 
-def _check_policy(config: Config) -> None:
-    if config.model == "tiny":
+def _check_policies(config: Config, trainers: int) -> None:
+    policy, reference = policies.chosen(config)
+    if reference not in (None, "tiny", policy) and trainers:
+        own = "--resume: the reference policy" if reference != config.model else "--model"
+        pretrained.settings(own, str(reference))
+    if policy == "tiny":
         if config.tiny.hidden % (32 * config.tiny.heads):
             raise ValueError(
                 f"--tiny.hidden {config.tiny.hidden}: give a multiple of 32 for each of the {config.tiny.heads} heads"
@@ -76,15 +85,27 @@ def _check_policy(config: Config) -> None:
         if config.renderer == "templated":
             raise ValueError("--renderer templated: the tiny policy has no chat template; use --renderer plain")
         return
-    from transformers import AutoConfig, AutoTokenizer
+    option = "--resume:" if config.resume else "--model"
+    _check_length(config, option, policy, pretrained.settings(option, policy))
+    if config.renderer != "plain":  # e.g. this tokenizer has no chat template
+        from transformers import AutoTokenizer
 
-    try:
-        AutoConfig.from_pretrained(config.model)
-        if config.renderer != "plain":  # e.g. this tokenizer has no chat template
-            plugins.renderer(config.renderer)(AutoTokenizer.from_pretrained(config.model))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(reason if reason.startswith("--") else f"--model {config.model}: {reason}") from None
+        try:
+            plugins.renderer(config.renderer)(AutoTokenizer.from_pretrained(policy))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(reason if reason.startswith("--") else f"{option} {policy}: {reason}") from None
+
+
+def _check_length(config: Config, option: str, policy: str, own: Any) -> None:
+    """vLLM refuses to go beyond what a policy was made for, with a traceback of many lines."""
+    longest, rope = getattr(own, "max_position_embeddings", None), getattr(own, "rope_parameters", None) or {}
+    stretched = rope.get("rope_type", "default") != "default"
+    if config.engine.kind == "vllm" and longest and not stretched and config.engine.max_length > longest:
+        raise ValueError(
+            f"--engine.max-length {config.engine.max_length}: {option} {policy} was made for at most {longest} tokens; "
+            f"use --engine.max-length {longest}"
+        )
 
 
 def _check_gpus(config: Config, trainers: int) -> None:

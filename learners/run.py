@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from learners import checkpoint, names, seeds
+from learners import checkpoint, names, policies, seeds
 from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.cluster import Cluster, open_cluster
@@ -151,19 +151,17 @@ def train(config: Config, folder: Path) -> None:
         "config": config.model_dump(mode="json"),
     }
     say(f"run {folder}")
-    from learners.tiny.warmup import tiny_policy  # it imports torch, which a mistake on the command line needs not
-
     with report.phase("warm_start"):
-        model = str(tiny_policy(config, say)) if config.model == "tiny" else config.model
+        policy, reference = policies.made(config, folder, say)
     with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):
-        cluster = open_cluster(config, model)
+        cluster = open_cluster(config, policy, reference=reference)
     with cluster:
         # Again, because Ray sets a handler of its own when it starts.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         run = Run(config, folder, cluster, report)
         if config.resume:
             run.resume()
-        # The engines have started with the first policy's weights; those of a resumed run are others.
+        # A dead engine's successor gets its weights in this way, so the first one does, too.
         cluster.publish(run.done)
         run.evaluate("before", environment.eval_kwargs)
         run.train()

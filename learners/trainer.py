@@ -38,8 +38,9 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 class Trainer:
     """One rank of the trainer. Every method is called on every rank, with the rank's own batches."""
 
-    def __init__(self, config: Config, model: str, rank: int = 0) -> None:
-        """Load the policy, and where the algorithm or one of its terms needs it the reference policy, from `model`.
+    def __init__(self, config: Config, model: str, rank: int = 0, reference: str | None = None) -> None:
+        """Load the policy from `model`, and where the algorithm or one of its terms needs it the reference policy, from
+        `reference`; None takes `model`.
 
         The policy's weights are float32 whatever `trainer.dtype` says, which is the precision of its arithmetic: a
         step of 1e-6 is lost in a bfloat16 weight. The reference is never updated and is kept in `trainer.dtype`.
@@ -58,7 +59,8 @@ class Trainer:
         self.policy.train()
         self.reference = None
         if "reference" in self._algorithm.needs.union(*(term.needs for term in self._terms)):
-            self.reference = self._shard(load_model(model, dtype, settings.device), dtype).eval().requires_grad_(False)
+            self.reference = self._shard(load_model(reference or model, dtype, settings.device), dtype)
+            self.reference.eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
         )

@@ -76,16 +76,17 @@ CLUSTERS: dict[str, str] = {
     "ray": "learners.cluster.driver:RayCluster",
     "local": "learners.cluster.local:LocalCluster",
 }
-"""Cluster name -> `module:Class`, called with `(config, model, trainers)`."""
+"""Cluster name -> `module:Class`, called with `(config, model, trainers, reference)`."""
 
 
-def open_cluster(config: Config, model: str, trainers: bool = True) -> Cluster:
+def open_cluster(config: Config, model: str, trainers: bool = True, reference: str | None = None) -> Cluster:
     """Start the cluster of a run.
 
     Args:
         config: Of the run; `config.cluster` says which.
-        model: Folder or Hub id of the first policy.
+        model: Folder or Hub id of the policy that engines and trainers start from.
         trainers: False starts engines alone, for an evaluation: only `collect` and `close` work then.
+        reference: Folder or Hub id of the reference policy; None takes `model`.
     """
-    cluster: Cluster = names.load(CLUSTERS, "--cluster", config.cluster)(config, model, trainers)
+    cluster: Cluster = names.load(CLUSTERS, "--cluster", config.cluster)(config, model, trainers, reference)
     return cluster

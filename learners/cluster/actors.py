@@ -74,8 +74,8 @@ class RolloutActor:
 class TrainerActor:
     """One rank of the trainer."""
 
-    def __init__(self, config: Config, model: str, rank: int) -> None:
-        self._config, self._model, self._rank = config, model, rank
+    def __init__(self, config: Config, model: str, rank: int, reference: str | None = None) -> None:
+        self._config, self._model, self._rank, self._reference = config, model, rank, reference
 
     def address(self, host: str) -> str:
         """Where the other ranks find this one, on a port that is free now."""
@@ -96,7 +96,7 @@ class TrainerActor:
         # Imported here, because it imports torch and transformers, which the process of the loop does not need.
         from learners.trainer import Trainer
 
-        self._trainer = Trainer(config, self._model, self._rank)
+        self._trainer = Trainer(config, self._model, self._rank, self._reference)
 
     def call(self, method: str, *args: Any) -> Any:
         """Call a method of `Trainer`."""

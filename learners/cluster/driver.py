@@ -25,7 +25,9 @@ from learners.types import Batch, Play, Trajectory
 class RayCluster:
     """See `Cluster`. With `RAY_ADDRESS` it joins a cluster of Ray's; without, it starts one on this machine."""
 
-    def __init__(self, config: Config, model: str, trainers: bool = True) -> None:
+    def __init__(
+        self, config: Config, model: str, trainers: bool = True, reference: str | None = None
+    ) -> None:  # fmt: skip
         self.config = config
         self._workers: list[Any] = []
         self._trainers: list[Any] = []
@@ -44,12 +46,12 @@ class RayCluster:
         except (ConnectionError, ValueError) as error:
             raise Fault(f"Ray cannot start with RAY_ADDRESS={address}: {names.flat(error)}") from error
         try:
-            self._start(model, trainers)
+            self._start(model, trainers, reference)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, model: str, trainers: bool) -> None:
+    def _start(self, model: str, trainers: bool, reference: str | None) -> None:
         config = self.config
         rollout = ray.remote(RolloutActor).options(**placement.engine_options(config))
         self._workers = [rollout.remote(config, model, number) for number in range(config.engine.count)]
@@ -57,7 +59,7 @@ class RayCluster:
         starting = {who: worker.start.remote() for who, worker in self._engines()}
         if trainers:
             trainer = ray.remote(_RayTrainerActor).options(**placement.trainer_options(config))
-            self._trainers = [trainer.remote(config, model, rank) for rank in range(config.trainer.count)]
+            self._trainers = [trainer.remote(config, model, rank, reference) for rank in range(config.trainer.count)]
             (rendezvous,) = get({"trainer 0": self._trainers[0].own_address.remote()})
             starting |= {who: trainer.start.remote(rendezvous) for who, trainer in self._ranks()}
         get(starting)

@@ -30,7 +30,9 @@ class LocalCluster:
     """See `Cluster`. The engine and the episodes run on an event loop on a thread of its own, the trainer on the
     caller's thread. Their exceptions are the causes of the faults that the caller gets, with their traceback."""
 
-    def __init__(self, config: Config, model: str, trainers: bool = True) -> None:
+    def __init__(
+        self, config: Config, model: str, trainers: bool = True, reference: str | None = None
+    ) -> None:  # fmt: skip
         """Start the engine and load the policy.
 
         Raises:
@@ -49,7 +51,7 @@ class LocalCluster:
         self._unsure = False
         """Whether the trainer has failed in the middle of something, so that its weights may be half of an update."""
         self._rollout = RolloutActor(config, model, 0)
-        self._trainer = TrainerActor(config, model, 0)
+        self._trainer = TrainerActor(config, model, 0, reference)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="local-cluster", daemon=True)
         self._thread.start()

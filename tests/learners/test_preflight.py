@@ -85,7 +85,7 @@ def test_a_renderer_is_tried_with_the_models_tokenizer(tiny_folder: Path, monkey
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def configured(renderer: str) -> Config:
-        return load_config(["--model", str(tiny_folder), "--renderer", renderer])
+        return load_config(["--model", str(tiny_folder), "--renderer", renderer, "--engine.max-length", "256"])
 
     check_machine(configured("plain"), trainers=1)
     with pytest.raises(ValueError, match=r"^--renderer templated.*no chat template") as caught:
