@@ -131,9 +131,11 @@ class Config(BaseModel):
     def environment(self) -> EnvironmentConfig:
         """The environment of this run, every keyword argument resolved; what the user gave overrides the preset."""
         base = self.research
-        # Wrappers and metrics are the user's choice, the rest belongs to the preset's own environment.
+        # Wrappers, metrics and the time limit are the user's choice, the rest belongs to the preset's environment.
         if self.env != "research" and not same_environment(self.env, base.id):
-            base = EnvironmentConfig(id=self.env, wrappers=base.wrappers, metrics=base.metrics)
+            base = EnvironmentConfig(
+                id=self.env, wrappers=base.wrappers, metrics=base.metrics, step_timeout=base.step_timeout
+            )
         evaluation = base.kwargs | base.eval_kwargs | self.env_kwargs | self.eval_env_kwargs
         return EnvironmentConfig(
             id=base.id,
@@ -143,6 +145,7 @@ class Config(BaseModel):
             stages=[Stage(kwargs=base.kwargs | s.kwargs | self.env_kwargs, until=s.until) for s in base.stages],
             wrappers=base.wrappers,
             metrics=base.metrics,
+            step_timeout=base.step_timeout,
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gymnasium as gym
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from learners import names
+from learners import border, names
 from learners.errors import Fault
 
 
@@ -64,6 +64,9 @@ class EnvironmentConfig(_Section):
     They go around whatever environment `--env` names."""
     metrics: str = "learners.metrics:by_hops"
     """`module:function` that turns the episodes of a rollout into metrics, each with a value for every group."""
+    step_timeout: float = Field(600.0, gt=0)
+    """Seconds that one call of the environment may take in a rollout. Then the episode is given up and tried again; its
+    thread is left behind. Leave time for an index that the first search builds."""
 
 
 def same_environment(one: str, other: str) -> bool:
@@ -80,11 +83,13 @@ def faults() -> Iterator[None]:
     """Turn whatever an environment raises into `EnvironmentFault`: an outage there is not a bug here."""
     try:
         yield
-    except Exception as error:
-        raise EnvironmentFault(names.one_line(error) + _where(error)) from error
+    except EnvironmentFault:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvironmentFault(border.text(names.one_line(error)) + _where(error)) from error
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """File and line of what is most likely a mistake in somebody's code; nothing for an outage, which names itself."""
     if type(error).__module__ != "builtins" or isinstance(error, OSError):
         return ""
@@ -113,12 +118,40 @@ def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfi
             hint = " Where a module registers it, write module:Id-v0."
         # The message leaves out the arguments, which may hold a password; the error names the one that is wrong.
         raise EnvironmentFault(f"environment {env_id!r}: {names.flat(error)}{hint}") from error
-    for wrapper in wrappers:
-        env = _wrap(env, wrapper)
-    for what, space in (("action", env.action_space), ("observation", env.observation_space)):
-        if not space.contains("text"):
-            raise EnvironmentFault(f"environment {env_id!r} is not one of texts: its {what} space is {space}")
+    try:
+        for wrapper in wrappers:
+            env = _wrap(env, wrapper)
+        for what in ("action", "observation"):
+            space = getattr(env, f"{what}_space", None)
+            if not _holds_texts(space):
+                raise EnvironmentFault(f"environment {env_id!r} is not one of texts: its {what} space is {space}")
+        stops(env)
+    except EnvironmentFault:
+        close(env)
+        raise
     return env
+
+
+@contextmanager
+def opened(section: EnvironmentConfig, kwargs: Mapping[str, Any]) -> Iterator[gym.Env[str, str]]:
+    """An environment for as long as the block lasts; raises as `make` does."""
+    env = make(section.id, kwargs, section.wrappers)
+    try:
+        yield env
+    finally:
+        close(env)
+
+
+def _holds_texts(space: Any) -> bool:
+    """Whether a space is one of texts, of whatever characters and lengths."""
+    if isinstance(space, gym.spaces.Text):
+        return True
+    # A space of somebody's own may be unable to draw a sample before an episode has begun.
+    with suppress(Exception):
+        if space.contains("text"):
+            return True
+        return isinstance(space.sample(), str)
+    return False
 
 
 def _wrap(env: gym.Env[str, str], wrapper: WrapperConfig) -> gym.Env[str, str]:
@@ -137,5 +170,77 @@ def _wrap(env: gym.Env[str, str], wrapper: WrapperConfig) -> gym.Env[str, str]:
 
 
 def stops(env: gym.Env[str, str]) -> tuple[str, ...]:
-    """Strings after which a turn is over, from the environment's metadata key `stop`; empty where it has none."""
-    return tuple(env.unwrapped.metadata.get("stop", ()))
+    """Strings after which a turn is over, from the environment's metadata key `stop`; empty where it has none.
+
+    Raises:
+        EnvironmentFault: the key holds something else.
+    """
+    metadata = env.unwrapped.metadata
+    found = metadata.get("stop") if isinstance(metadata, Mapping) else None
+    if found is None:
+        return ()
+    each: list[Any] = [found] if isinstance(found, str) else list(found) if isinstance(found, Iterable) else [None]
+    if not all(isinstance(one, str) and one for one in each):
+        raise EnvironmentFault(
+            f'{name(env)}: metadata["stop"] is {border.shown(found)}; give a list of texts, none of them empty'
+        )
+    return tuple(border.text(one) for one in each)
+
+
+def reset(env: gym.Env[str, str], seed: int) -> tuple[str, dict[str, Any]]:
+    """Begin an episode: the prompt and `info`, both as the learners keep them; see `learners.border`.
+
+    Raises:
+        EnvironmentFault: the environment failed, or gave something else.
+    """
+    with faults():
+        prompt, info = env.reset(seed=seed)
+        return _checked(env, "reset", prompt, info)
+
+
+def step(env: gym.Env[str, str], action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:
+    """Take a turn: what `env.step` returns, text and `info` as the learners keep them; the reward as it came.
+
+    Raises:
+        EnvironmentFault: the environment failed, or gave something else.
+    """
+    with faults():
+        observation, reward, terminated, truncated, info = env.step(action)
+        said, kept = _checked(env, "step", observation, info)
+        return said, reward, bool(terminated), bool(truncated), kept
+
+
+def reward(env: gym.Env[str, str], value: Any, where: str) -> float:
+    """The reward of a step as a number.
+
+    Args:
+        env: Gave it.
+        value: What it gave.
+        where: Which step it was, for the message.
+
+    Raises:
+        EnvironmentFault: it is no number, or not a finite one: training on it would destroy the policy.
+    """
+    try:
+        return border.number(value)
+    except ValueError as error:
+        raise EnvironmentFault(f"{name(env)}: the reward of {where} is wrong: {error}") from None
+
+
+def _checked(env: gym.Env[str, str], method: str, said: Any, info: Any) -> tuple[str, dict[str, Any]]:
+    if not isinstance(said, str):
+        raise EnvironmentFault(f"{name(env)}: {method} gave the observation {border.shown(said)}, which is not a text")
+    if not isinstance(info, Mapping):
+        raise EnvironmentFault(f"{name(env)}: {method} gave the info {border.shown(info)}, which is not a dictionary")
+    return border.text(said), border.plain(info)
+
+
+def name(env: gym.Env[str, str]) -> str:
+    """An environment in a message: its id, or its class where it was made without one."""
+    return f"environment {env.spec.id if env.spec else type(env.unwrapped).__name__}"
+
+
+def close(env: gym.Env[str, str]) -> None:
+    """Close an environment. One that has failed may fail to close, too."""
+    with suppress(Exception):
+        env.close()

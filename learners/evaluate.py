@@ -8,14 +8,13 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from learners import names, seeds
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, resolve
-from learners.environment import EnvironmentConfig, faults, make
+from learners.environment import EnvironmentConfig, opened, reset
 from learners.errors import Fault
 from learners.metrics import group_of
 from learners.plugins import PluginFault
@@ -36,10 +35,11 @@ def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], 
     groups: dict[str, list[int]] = defaultdict(list)
     seen: set[Any] = set()
     patience = seed = 0
-    with closing(make(environment.id, env_kwargs, environment.wrappers)) as env, faults():
+    with opened(environment, env_kwargs) as env:
         while patience < 1_000:  # seeds in a row without a new question: every group is full, or has no more
-            _, info = env.reset(seed=seed)
-            group, question = group_of(info), info.get("question_id", seed)
+            _, info = reset(env, seed)
+            group, question = group_of(info), info.get("question_id")
+            question = seed if question is None else str(question)
             if question not in seen and len(groups[group]) < questions:
                 groups[group].append(seed)
                 seen.add(question)
@@ -71,6 +71,8 @@ def evaluate(
     groups = choose_seeds(environment, env_kwargs, questions)
     plays = seeds.evaluation([seed for chosen in groups.values() for seed in chosen])
     rollout = cluster.collect(plays, dict(env_kwargs), 0.0)
+    if rollout.reason:
+        say(f"  {rollout.failures}")
     measured = measure(rollout.trajectories)
     # It may be somebody else's function.
     if not isinstance(measured, Mapping) or not all(_is_numbers(values) for values in measured.values()):

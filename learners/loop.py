@@ -17,6 +17,7 @@ from learners.config import Config
 from learners.errors import Fault
 from learners.packing import pack
 from learners.plugins import PluginFault
+from learners.report import say
 from learners.types import Group, Probe, Scores, Status, Trajectory
 
 _ADVICE = "its weights or its precision are at fault: try --trainer.dtype float32, or an earlier checkpoint"
@@ -59,7 +60,7 @@ def roll_out(
     start = time.monotonic()
     kept: list[Group] = []
     trajectories: list[Trajectory] = []
-    questions = rejected = retried = dropped = 0
+    questions = rejected = retried = dropped = lost = 0
     for _ in range(1 + algorithm.rounds):
         missing = config.prompts - len(kept)
         if not missing:
@@ -76,6 +77,9 @@ def roll_out(
         trajectories += rollout.trajectories
         retried += rollout.retried
         dropped += rollout.dropped
+        lost += rollout.lost
+        if rollout.reason:
+            say(f"  {rollout.failures}")
     # Metrics are of all episodes: those of the kept groups alone would misjudge the policy.
     measured = {name: values for name, values in measure(trajectories).items() if name != "questions"}
     return Played(
@@ -89,6 +93,7 @@ def roll_out(
             "tokens/over_length": float(np.mean([t.status is Status.LENGTH for t in trajectories])),
             "episodes/retried": retried,
             "episodes/dropped": dropped,
+            "episodes/lost_threads": lost,
             "groups_rejected": rejected,
             "seconds/rollout": time.monotonic() - start,
         },

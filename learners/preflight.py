@@ -13,7 +13,7 @@ from typing import Any
 
 from learners import plugins, policies, pretrained
 from learners.config import Config
-from learners.environment import EnvironmentConfig, make
+from learners.environment import EnvironmentConfig, opened
 
 
 def check(config: Config) -> None:
@@ -37,7 +37,8 @@ def check_environment(environment: EnvironmentConfig, *kwargs: Mapping[str, Any]
     plugins.metrics(environment.metrics)
     # Each one is really made: only the environment itself knows which arguments work.
     for each in kwargs:
-        make(environment.id, each, environment.wrappers).close()
+        with opened(environment, each):
+            pass
 
 
 def check_machine(config: Config, trainers: int) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, load_config
-from learners.environment import EnvironmentConfig, make
+from learners.environment import EnvironmentConfig, opened
 from learners.errors import Fault
 from learners.evaluate import evaluate
 from learners.loop import learn, roll_out
@@ -223,7 +223,7 @@ def line(step: int, steps: int, metrics: dict[str, float]) -> str:
 
 def corpus(environment: EnvironmentConfig) -> Any:
     """What the environment says its evaluation searches, in its metadata key `corpus`; None where it says nothing."""
-    with closing(make(environment.id, environment.eval_kwargs, environment.wrappers)) as env:
+    with opened(environment, environment.eval_kwargs) as env:
         return env.metadata.get("corpus")
 
 

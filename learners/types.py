@@ -39,7 +39,7 @@ class Completion:
     logprobs: Sequence[float]
     """`[C]` nats, of each sampled token under the distribution it was sampled from."""
     finish: str
-    """`"stop"` (a stop string or end of sequence) or `"length"`."""
+    """`"stop"` (a stop string or end of sequence, also as the last token that fits) or `"length"` (cut off)."""
     version: int
     """Version of the weights that sampled it."""
 
@@ -64,7 +64,8 @@ class Status(StrEnum):
     TRUNCATED = "truncated"
     """The environment cut it off at a budget of its own."""
     LENGTH = "length"
-    """The token budget of the learner ran out."""
+    """A token budget of the learner ran out: in the middle of a turn, which the environment then did not see, or with
+    no room for a further turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,12 @@ class Turn:
     stop: int
     """Position after its last token."""
     reward: float
-    """What the environment gave for this turn."""
+    """What the environment gave for this turn; 0.0 where a token budget cut the turn off."""
     versions: tuple[int, ...]
     """Versions of the weights that sampled it; more than one where new weights came in the middle."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """The environment's `info` after the turn; see `learners.contract`."""
+    """The environment's `info` after the turn, as JSON has it; see `learners.contract`. Empty where a token budget cut
+    the turn off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,8 @@ class Trajectory:
 
     @property
     def reward(self) -> float:
-        """The episode's return: the sum of its turns' rewards, and 0.0 where the token budget ended it."""
-        if self.status is Status.LENGTH:
-            return 0.0
+        """The episode's return: the sum of its turns' rewards. A turn that a token budget cut off has none, so an
+        episode that ends this way has what its earlier turns were given, e.g. the cost of their searches."""
         return float(sum(turn.reward for turn in self.turns))
 
     @property

@@ -53,6 +53,7 @@ class RolloutActor:
             engine, renderer, make_env, Limits(config.engine.max_length, config.max_turn_tokens),
             # Twice as many as the engine takes at once: while one episode searches, another generates.
             concurrency=config.engine.max_sequences * 2, max_retries=config.max_retries,
+            step_timeout=environment.step_timeout,
         )  # fmt: skip
 
     async def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from learners.packing import deal, pack_to_score, unpack
+from learners.rollout import Rollout
 from learners.types import Batch, Play, Trajectory
 
 Columns = dict[str, np.ndarray]
@@ -28,6 +29,17 @@ def plays_of_workers(plays: Sequence[Play], workers: int) -> list[list[Play]]:
     whole = list(groups.values())
     edges = [worker * len(whole) // workers for worker in range(workers + 1)]
     return [[play for group in whole[edges[i] : edges[i + 1]] for play in group] for i in range(workers)]
+
+
+def merge_rollouts(parts: Sequence[Rollout]) -> Rollout:
+    """The rollouts of several workers as one, in their order; none of it is worn, as its workers are replaced."""
+    return Rollout(
+        [trajectory for part in parts for trajectory in part.trajectories],
+        retried=sum(part.retried for part in parts),
+        dropped=sum(part.dropped for part in parts),
+        lost=sum(part.lost for part in parts),
+        reason=next((part.reason for part in parts if part.reason), ""),
+    )
 
 
 def score(

@@ -21,6 +21,9 @@ from learners.packing import deal
 from learners.rollout import Rollout
 from learners.types import Batch, Play, Trajectory
 
+_PATIENCE = 20.0
+"""Seconds that closing waits for engines and environments."""
+
 
 class RayCluster:
     """See `Cluster`. With `RAY_ADDRESS` it joins a cluster of Ray's; without, it starts one on this machine."""
@@ -33,6 +36,7 @@ class RayCluster:
         self._trainers: list[Any] = []
         self._unsure = False
         """Whether a trainer has failed in the middle of something, or waits for one that has."""
+        self._model, self._version = model, 0
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # By default Ray hides every GPU from actors that ask for none, and warns that this will change.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -53,8 +57,7 @@ class RayCluster:
 
     def _start(self, model: str, trainers: bool, reference: str | None) -> None:
         config = self.config
-        rollout = ray.remote(RolloutActor).options(**placement.engine_options(config))
-        self._workers = [rollout.remote(config, model, number) for number in range(config.engine.count)]
+        self._workers = [self._worker(number) for number in range(config.engine.count)]
         # Engines and trainers start side by side: each takes many seconds.
         starting = {who: worker.start.remote() for who, worker in self._engines()}
         if trainers:
@@ -64,6 +67,10 @@ class RayCluster:
             starting |= {who: trainer.start.remote(rendezvous) for who, trainer in self._ranks()}
         get(starting)
 
+    def _worker(self, number: int) -> Any:
+        rollout = ray.remote(RolloutActor).options(**placement.engine_options(self.config))
+        return rollout.remote(self.config, self._model, number)
+
     def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:
         shares = division.plays_of_workers(plays, len(self._workers))
         parts = get(
@@ -72,8 +79,22 @@ class RayCluster:
                 for (who, worker), share in zip(self._engines(), shares, strict=True)
             }
         )
-        trajectories: list[Trajectory] = [t for part in parts for t in part.trajectories]
-        return Rollout(trajectories, sum(p.retried for p in parts), sum(p.dropped for p in parts))
+        for number, part in enumerate(parts):
+            if part.worn:
+                self._replace(number)
+        return division.merge_rollouts(parts)
+
+    def _replace(self, number: int) -> None:
+        """Put a new actor in the place of one of which too many threads are lost; nothing else takes them back."""
+        _end([self._workers[number]])
+        ray.kill(self._workers[number])
+        self._workers[number] = worker = self._worker(number)
+        get({f"engine {number}": worker.start.remote()})
+        if self._trainers:
+            gathered = {who: trainer.call.remote("weights") for who, trainer in self._ranks()}
+            get(
+                {f"engine {number}": worker.update_weights.remote(gathered["trainer 0"], self._version)}, after=gathered
+            )
 
     def score(self, trajectories: Sequence[Trajectory], wanted: frozenset[str]) -> dict[str, list[np.ndarray]]:
         def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:
@@ -90,6 +111,7 @@ class RayCluster:
         )
 
     def publish(self, version: int) -> None:
+        self._version = version
         # Every rank takes part in gathering the weights. They are one copy in the object store, and none on disk.
         gathered = {who: trainer.call.remote("weights") for who, trainer in self._ranks()}
         weights = gathered["trainer 0"]
@@ -123,11 +145,8 @@ class RayCluster:
 
     def close(self) -> None:
         """Stop engines, then Ray."""
-        closing = [worker.close.remote() for worker in self._workers]
+        _end(self._workers)
         self._workers, self._trainers = [], []
-        if closing:
-            # An engine that hangs, or whose actor has died, must not keep Ray from ending.
-            ray.wait(closing, num_returns=len(closing), timeout=10)
         ray.shutdown()
 
     def __enter__(self) -> Self:
@@ -135,6 +154,13 @@ class RayCluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _end(workers: Sequence[Any]) -> None:
+    """Close workers. An engine that hangs, or whose actor has died, must not keep Ray from ending."""
+    closing = [worker.close.remote() for worker in workers]
+    if closing:
+        ray.wait(closing, num_returns=len(closing), timeout=_PATIENCE)
 
 
 class _RayTrainerActor(TrainerActor):

@@ -16,6 +16,7 @@ from learners.cluster import division, placement
 from learners.cluster.actors import RolloutActor, TrainerActor
 from learners.cluster.failures import CHANGING, UNSURE, failure
 from learners.config import Config
+from learners.environment import EnvironmentFault
 from learners.errors import Fault
 from learners.rollout import Rollout
 from learners.types import Batch, Play, Trajectory
@@ -64,7 +65,14 @@ class LocalCluster:
             raise
 
     def collect(self, plays: Sequence[Play], env_kwargs: Mapping[str, Any], temperature: float) -> Rollout:
-        return self._of_engine(self._rollout.collect(plays, env_kwargs, temperature))
+        rollout = self._of_engine(self._rollout.collect(plays, env_kwargs, temperature))
+        if rollout.worn:
+            # Under Ray a new process takes the worker's place; here only the end of this one frees its threads.
+            raise EnvironmentFault(
+                f"a quarter of the threads are held by calls that do not return ({rollout.reason}); "
+                "start again with --resume, or use --cluster ray, which replaces such a worker"
+            )
+        return rollout
 
     def score(self, trajectories: Sequence[Trajectory], wanted: frozenset[str]) -> dict[str, list[np.ndarray]]:
         def run(of_ranks: list[list[Batch]]) -> list[list[division.Columns]]:

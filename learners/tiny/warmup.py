@@ -16,10 +16,10 @@ import gymnasium as gym
 import platformdirs
 import torch
 
-from learners import seeds
+from learners import border, environment, seeds
 from learners.checkpoint import replace_folder
 from learners.config import Config
-from learners.environment import EnvironmentFault, faults, make
+from learners.environment import EnvironmentFault, faults, opened
 from learners.old_form import COST_WRAPPER
 from learners.packed_model import ATTENTION, token_logprobs
 from learners.packing import pack
@@ -40,11 +40,11 @@ def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
     Raises:
         EnvironmentFault: the environment's action space gives no valid example actions.
     """
-    environment = config.environment()
-    recipe = [_VERSION, environment.id, environment.kwargs, config.tiny.model_dump(), config.warmup.model_dump(),
+    section = config.environment()
+    recipe = [_VERSION, section.id, section.kwargs, config.tiny.model_dump(), config.warmup.model_dump(),
               config.seed, config.engine.max_length]  # fmt: skip
     # A wrapper may change what the environment says. A cost of searching does not, and only rewards know of it.
-    wrappers = [wrapper.model_dump() for wrapper in environment.wrappers if wrapper.name != COST_WRAPPER]
+    wrappers = [wrapper.model_dump() for wrapper in section.wrappers if wrapper.name != COST_WRAPPER]
     if wrappers:
         recipe.append(wrappers)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
@@ -64,9 +64,14 @@ def tiny_policy(config: Config, say: Callable[[str], None]) -> Path:
 
 
 def _warm_up(config: Config, folder: Path, say: Callable[[str], None]) -> None:
-    settings, environment = config.warmup, config.environment()
+    section = config.environment()
+    with opened(section, section.kwargs) as env:
+        _imitate(config, env, folder, say)
+
+
+def _imitate(config: Config, env: gym.Env[str, str], folder: Path, say: Callable[[str], None]) -> None:
+    settings = config.warmup
     torch.set_num_threads(config.trainer.threads)
-    env = make(environment.id, environment.kwargs, environment.wrappers)
     env.action_space.seed(config.seed)
     episodes = random_episodes(env, first_seed=seeds.warm_start(config.seed))
     first = [next(episodes) for _ in range(_TOKENIZER_EPISODES)]
@@ -112,20 +117,18 @@ def random_episodes(env: gym.Env[str, str], first_seed: int) -> Iterator[Episode
     """
     seed = first_seed
     while True:
-        with faults():
-            prompt, _ = env.reset(seed=seed)
+        prompt, _ = environment.reset(env, seed)
         seed += 1
         episode, over = [("prompt", prompt)], False
         while not over:
             with faults():
-                action = env.action_space.sample()
+                action = border.text(env.action_space.sample())
             if not action:
                 raise EnvironmentFault(
                     "the tiny policy warms up on env.action_space.sample(), which gave an empty action here; "
                     "give --model a pretrained policy instead"
                 )
-            with faults():
-                observation, _, terminated, truncated, _ = env.step(action)
+            observation, _, terminated, truncated, _ = environment.step(env, action)
             episode += [("policy", action), ("environment", observation)]
             over = terminated or truncated
         yield episode

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from learners.tiny.config import TinyConfig
 from learners.tiny.model import make_model, make_tokenizer, save
 from learners.types import Status, Trajectory, Turn
+from tests.learners.doors import ENV, Doors
 
 TEXTS = [
     f"Who founded the guild of {name}? <think> I look for {name}. </think> <search> {name} </search> <result> {name} "
@@ -52,6 +54,17 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.model.norm.weight.fill_(0.15)
     save(model, tokenizer, folder)
     return folder
+
+
+@pytest.fixture
+def doors(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Doors]]:
+    """The environment of doors, registered and as new; there are no pauses before an episode is tried again."""
+    monkeypatch.setattr("learners.rollout._PAUSE", 0.0)
+    gym.register(ENV, entry_point=Doors)
+    Doors.outages.clear()
+    Doors.made = 0
+    yield Doors
+    del gym.registry[ENV]
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import string
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
-from learners.environment import EnvironmentFault, WrapperConfig, make
+from learners.environment import EnvironmentFault, WrapperConfig, make, step, stops
 
 ENV = "Echo-v0"
 
@@ -30,6 +32,36 @@ class Echo(gym.Env[str, str]):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         return action, 1.0, False, False, {}
+
+
+class Odd(Echo):
+    """With a space of actions and stop strings as they are given."""
+
+    closed: ClassVar[int] = 0
+
+    def __init__(self, space: Any = None, stop: Any = None) -> None:
+        super().__init__()
+        self.action_space = self.action_space if space is None else space
+        self.metadata = {"stop": stop}
+
+    def close(self) -> None:
+        Odd.closed += 1
+
+
+class Words(gym.Space[str]):
+    """A space of some words, of which "text" is none."""
+
+    def __init__(self, broken: bool = False) -> None:
+        super().__init__()
+        self.broken = broken
+
+    def sample(self, mask: Any = None, probability: Any = None) -> Any:
+        if self.broken:
+            raise IndexError("no episode has begun")
+        return "look"
+
+    def contains(self, x: Any) -> bool:
+        return bool(x == "look") or (self.broken and isinstance(x, str))
 
 
 class Scaled(gym.RewardWrapper[str, str]):
@@ -116,3 +148,58 @@ def test_a_wrong_environment_is_one_line() -> None:
         with pytest.raises(EnvironmentFault, match=env_id) as raised:
             make(env_id, kwargs)
         assert "\n" not in str(raised.value)
+
+
+def odd(**kwargs: Any) -> gym.Env[str, str]:
+    gym.register("Odd-v0", entry_point=Odd)
+    try:
+        return make("Odd-v0", kwargs)
+    finally:
+        del gym.registry["Odd-v0"]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Text(9, charset="0123456789"),
+        gym.spaces.Text(3, min_length=3),
+        gym.spaces.Text(2, min_length=0, charset=""),
+        gym.spaces.Text(1, charset="é"),
+        Words(),
+        Words(broken=True),
+    ],
+    ids=repr,
+)
+def test_every_space_of_texts_is_one(space: gym.Space[str]) -> None:
+    assert odd(space=space).action_space is space
+
+
+@pytest.mark.parametrize("space", [gym.spaces.Discrete(3), gym.spaces.Dict(), gym.spaces.Tuple([]), 3], ids=repr)
+def test_other_spaces_are_refused_and_the_environment_is_closed(space: Any) -> None:
+    before = Odd.closed
+    with pytest.raises(EnvironmentFault, match="not one of texts: its action space is"):
+        odd(space=space)
+    assert Odd.closed == before + 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, ()), ([], ()), ("</a>", ("</a>",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (np.array(["a"]), ("a",))],
+)
+def test_stop_strings(given: Any, expected: tuple[str, ...]) -> None:
+    """One text is one stop string, and not one for each of its characters."""
+    assert stops(odd(stop=given)) == expected
+
+
+@pytest.mark.parametrize("given", ["", [""], ["a", ""], 3, [3], [None], {"a": 1, 2: 3}, b"a"])
+def test_other_stop_strings_are_one_line(given: Any) -> None:
+    with pytest.raises(EnvironmentFault, match=r'environment Odd-v0: metadata\["stop"\] is .*; give a list of texts'):
+        odd(stop=given)
+
+
+def test_an_environment_that_ends_the_process_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make(ENV, {})
+    monkeypatch.setattr(Echo, "step", lambda self, action: sys.exit(3))
+    env.reset(seed=0)
+    with pytest.raises(EnvironmentFault, match="SystemExit: 3"):
+        step(env, "a")

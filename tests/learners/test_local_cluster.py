@@ -25,7 +25,7 @@ from learners.config import Config, load_config
 from learners.environment import EnvironmentFault
 from learners.loop import by_group
 from learners.packing import pack
-from learners.types import Scores
+from learners.types import Scores, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = "LettersOfTurns-v0"
@@ -38,7 +38,7 @@ ARGUMENTS = [
 class Letters(gym.Env[str, str]):
     """Two turns; each is rewarded with the share of letters in it."""
 
-    metadata: dict[str, Any] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": [], "stop": list("aeiou ,.")}
 
     def __init__(self, broken: bool = False, render_mode: str | None = None) -> None:
         self.observation_space = self.action_space = gym.spaces.Text(9_999, min_length=0, charset=string.printable)
@@ -92,7 +92,9 @@ def test_a_whole_step(config: Config, tiny_folder: Path, tmp_path: Path) -> None
         groups = by_group(rollout.trajectories)
         assert [[t.seed for t in group] for group in groups] == [[seed] * 4 for seed in range(4)]
         assert {version for t in rollout.trajectories for version in t.versions} == {3}
-        assert all(len(t.turns) == 2 for t in rollout.trajectories)
+        # A turn that is cut off ends its episode.
+        assert all(len(t.turns) == 2 for t in rollout.trajectories if t.status is Status.TERMINATED)
+        assert any(len(t.turns) == 2 for t in rollout.trajectories)
 
         scores = cluster.score(rollout.trajectories, frozenset({"old", "reference"}))
         for trajectory, old, reference in zip(rollout.trajectories, scores["old"], scores["reference"], strict=True):

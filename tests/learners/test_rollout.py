@@ -3,96 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import string
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import gymnasium as gym
-import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from learners import environment, seeds
+from learners import seeds
 from learners.environment import EnvironmentFault
-from learners.renderers.plain import PlainRenderer
-from learners.rollout import Limits, Rollout, Worker
-from learners.types import Completion, Play, Sampling, Trajectory
-
-ENV = "Doors-v0"
-ROOMY = Limits(length=200, turn=30)
-
-
-class Doors(gym.Env[str, str]):
-    """Behind door `seed` lies the word `gold<seed>`: "look" tells it, saying it wins 1.0, a third look truncates.
-
-    A look costs `cost`. Every step fills the same `info`, as some environments do.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": [], "stop": ["look."]}
-    outages: ClassVar[Counter[tuple[str, int]]] = Counter()
-    """`(where, seed)` -> times that it still fails there."""
-    made: ClassVar[int] = 0
-
-    def __init__(self, greeting: str = "door", cost: float = 0.0, render_mode: str | None = None) -> None:
-        self.observation_space = self.action_space = gym.spaces.Text(9_999, min_length=0, charset=string.printable)
-        self.greeting, self.cost, self.render_mode = greeting, cost, render_mode
-        self.info: dict[str, Any] = {}
-        Doors.made += 1
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.seed, self.looks = seed or 0, 0
-        self.fail("reset")
-        self.info.clear()
-        self.info |= {"searches": 0, "hops": self.seed % 2}
-        return f"{self.greeting} {seed}:", self.info
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        self.fail("step")
-        if action.endswith("look."):
-            self.looks += 1
-            said = "" if self.looks == 3 else f" gold{self.seed} "
-            self.info |= {"searches": self.looks, "messages": [{"role": "user", "content": said}]}
-            return said, -self.cost, False, self.looks == 3, self.info
-        self.info |= {"said": action, "messages": []}
-        return "", float(f"gold{self.seed}" in action), True, False, self.info
-
-    def fail(self, where: str) -> None:
-        if Doors.outages[where, self.seed] > 0:
-            Doors.outages[where, self.seed] -= 1
-            raise ConnectionError(f"no door {self.seed}")
-
-
-class Script:
-    """An engine that says what `say` makes of the text so far; each token has log-probability -0.5."""
-
-    def __init__(self, tokenizer: Any, say: Callable[[str], str], version: int = 7) -> None:
-        self.tokenizer, self.say, self.version = tokenizer, say, version
-        self.calls: list[tuple[list[int], Sampling]] = []
-        self.active = self.most = 0
-
-    async def generate(self, ids: Sequence[int], sampling: Sampling) -> Completion:
-        self.calls.append((list(ids), sampling))
-        self.active += 1
-        self.most = max(self.most, self.active)
-        await asyncio.sleep(0.002)
-        self.active -= 1
-        said = self.tokenizer.encode(self.say(self.tokenizer.decode(ids)))[: sampling.max_tokens]
-        return Completion(said, [-0.5] * len(said), "stop", self.version)
-
-    async def update_weights(self, weights: Mapping[str, np.ndarray], version: int) -> None:
-        self.version = version
-
-    async def close(self) -> None:
-        pass
-
-
-def careful(text: str) -> str:
-    """Looks once, then says the word."""
-    return f" it is {text.split()[-1]}" if "gold" in text else " I look."
+from learners.rollout import Limits, Rollout
+from learners.types import Play, Trajectory
+from tests.learners.doors import Doors, Script, careful, play, plays, worker
 
 
 @pytest.fixture(scope="module")
@@ -100,33 +22,7 @@ def tokenizer(tiny_folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_folder)
 
 
-@pytest.fixture(autouse=True)
-def doors() -> Iterator[None]:
-    gym.register(ENV, entry_point=Doors)
-    Doors.outages.clear()
-    Doors.made = 0
-    yield
-    del gym.registry[ENV]
-
-
-def plays(numbers: Sequence[int]) -> list[Play]:
-    """A play for each reset seed; those of one seed are a group."""
-    return [Play(seed, group=seed, sampling_seed=5 + 1_000 * at) for at, seed in enumerate(numbers)]
-
-
-def worker(engine: Script, limits: Limits = ROOMY, **settings: Any) -> Worker:
-    renderer = PlainRenderer(engine.tokenizer)
-    return Worker(engine, renderer, partial(environment.make, ENV), limits, **{"concurrency": 64} | settings)
-
-
-def play(
-    engine: Script, numbers: Sequence[int], limits: Limits = ROOMY, temperature: float = 1.0,
-    env_kwargs: Mapping[str, Any] | None = None, **settings: Any,
-) -> Rollout:  # fmt: skip
-    async def collect() -> Rollout:
-        return await worker(engine, limits, **settings).collect(plays(numbers), env_kwargs or {}, temperature)
-
-    return asyncio.run(asyncio.wait_for(collect(), 60))
+pytestmark = pytest.mark.usefixtures("doors")
 
 
 def spans(trajectory: Trajectory) -> list[tuple[bool, list[int]]]:
@@ -217,15 +113,39 @@ def test_the_environment_may_truncate(tokenizer: Any) -> None:
 
 
 def test_the_token_budget_ends_an_episode(tokenizer: Any) -> None:
-    """The prompt, one turn, and an observation that leaves no room for a turn. The turn keeps what it was given."""
+    """The prompt, one turn, and an observation that leaves no room for a turn. What the turn cost counts."""
     used = sum(len(tokenizer.encode(text)) for text in ("door 4:", " I look.", " gold4 "))
     engine = Script(tokenizer, careful)
     (trajectory,) = play(engine, [4], Limits(used, 30), env_kwargs={"cost": 0.25}).trajectories
-    assert (trajectory.status, trajectory.reward) == ("length", 0.0)
+    assert (trajectory.status, trajectory.reward) == ("length", -0.25)
     assert [turn.reward for turn in trajectory.turns] == [-0.25]
     assert trajectory.info["searches"] == 1
     assert len(engine.calls) == 1
     assert tokenizer.decode(trajectory.ids[trajectory.mask]) == " I look."
+
+
+def test_a_turn_that_is_cut_off_is_not_an_action(tokenizer: Any) -> None:
+    """The environment does not see it: the episode has the cost of its look, and the policy's tokens are trained on."""
+    room = len(tokenizer.encode(" I look."))
+
+    def say(text: str) -> str:
+        return " it is gold4 and more and more and more" if "gold" in text else " I look."
+
+    (trajectory,) = play(Script(tokenizer, say), [4], Limits(200, room), env_kwargs={"cost": 0.25}).trajectories
+    cut = tokenizer.encode(say("gold"))[:room]
+    assert (trajectory.status, trajectory.reward) == ("length", -0.25)
+    assert [(turn.reward, turn.info) for turn in trajectory.turns] == [(-0.25, {"searches": 1, "hops": 0}), (0.0, {})]
+    assert trajectory.info == {"searches": 1, "hops": 0}, "what the environment last said"
+    assert trajectory.ids[trajectory.mask][-room:].tolist() == cut
+    assert trajectory.text[-1] == ("policy", tokenizer.decode(cut))
+
+
+def test_the_length_of_an_episode_cuts_a_turn_off_too(tokenizer: Any) -> None:
+    """And a turn that is whole as its last token comes is an action."""
+    prompt, turn = len(tokenizer.encode("door 4:")), len(tokenizer.encode(" it is gold4"))
+    engine = Script(tokenizer, lambda text: " it is gold4")
+    found = [play(engine, [4], Limits(prompt + turn - less, 30)).trajectories[0] for less in (1, 0)]
+    assert [(t.status, t.reward) for t in found] == [("length", 0.0), ("terminated", 1.0)]
 
 
 @pytest.mark.parametrize("length", range(1, 40))
@@ -237,11 +157,6 @@ def test_no_episode_is_longer_than_its_budget(tokenizer: Any, length: int) -> No
     assert not len(sampled) or sampled[-1] < length
     if length >= len(tokenizer.encode("door 4:")):
         assert len(trajectory.ids) <= length
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("learners.rollout._PAUSE", 0.0)
 
 
 def test_an_outage_is_retried_and_counted(tokenizer: Any) -> None:
