@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,34 @@ from transformers import AttentionInterface, AttentionMaskInterface, AutoModelFo
 
 from learners.types import Batch
 
-ATTENTION = "packed_sdpa"
+ATTENTION = "packed"
+
+
+_HARMLESS = frozenset(
+    {"position_ids", "cache_position", "use_cache", "output_attentions", "output_router_logits", "logits_to_keep"}
+)
+"""What transformers hands on to an attention function without a meaning for it."""
+_KNOWN = {"softcap": "a soft cap of its scores", "s_aux": "attention sinks", "position_bias": "a bias of positions"}
+
+
+def unserved(module: torch.nn.Module, lengths: list[int], kwargs: Mapping[str, Any]) -> set[str]:
+    """What a model asks of its attention that is more than plain causal attention over sequences of these lengths.
+
+    Whatever is not known is not served: ignored, it would give other log-probabilities without a word.
+    """
+    found = set()
+    for name, value in kwargs.items():
+        if value is None or name in _HARMLESS:
+            continue
+        if name == "sliding_window":
+            # A token sees the window's size of tokens, itself among them.
+            found |= {f"a window of {value} tokens"} if value < max(lengths) else set()
+        elif name != "is_causal":
+            found.add(_KNOWN.get(name, name))
+    causal = kwargs.get("is_causal")
+    if not (getattr(module, "is_causal", True) if causal is None else causal):
+        found.add("attention to later tokens")
+    return found
 
 
 def _packed_sdpa(
@@ -29,7 +57,12 @@ def _packed_sdpa(
     """Causal attention inside each sequence of a packed row: `[1, heads, T, d]` -> `[1, T, heads, d]`.
 
     One fused kernel a sequence: no mask is ever made, and no work is done between sequences.
+
+    Raises:
+        ValueError: the model asks for more than that; `packed_check` finds it out before a run starts.
     """
+    if needs := unserved(module, lengths, kwargs):
+        raise ValueError(f"packed attention does not serve {', '.join(sorted(needs))}")
     parts = [
         F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
         for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
@@ -44,7 +77,9 @@ AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
 
 def load_model(folder: str, dtype: torch.dtype, device: str) -> PreTrainedModel:
     """A causal language model from a folder (or the Hub) that attends inside packed sequences."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=ATTENTION).to(device)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=ATTENTION)
+    # Dropout or noise in a router would score another policy than the one that sampled.
+    return model.to(device).eval()
 
 
 def token_logprobs(model: PreTrainedModel, batch: Batch, temperature: float = 1.0) -> Tensor:

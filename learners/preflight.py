@@ -87,7 +87,15 @@ def _check_policies(config: Config, trainers: int) -> None:
             raise ValueError("--renderer templated: the tiny policy has no chat template; use --renderer plain")
         return
     option = "--resume:" if config.resume else "--model"
-    _check_length(config, option, policy, pretrained.settings(option, policy))
+    own = pretrained.settings(option, policy)
+    _check_length(config, option, policy, own)
+    if trainers:  # an evaluation packs nothing
+        from learners import packed_check
+
+        try:
+            packed_check.check(packed_check.build(own), config.engine.max_length)
+        except ValueError as error:
+            raise ValueError(f"{option} {policy}: {error}") from None
     if config.renderer != "plain":  # e.g. this tokenizer has no chat template
         from transformers import AutoTokenizer
 

@@ -56,11 +56,10 @@ class Trainer:
         self._terms = self._algorithm.terms()
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.policy = self._shard(load_model(model, torch.float32, settings.device), dtype)
-        self.policy.train()
         self.reference = None
         if "reference" in self._algorithm.needs.union(*(term.needs for term in self._terms)):
             self.reference = self._shard(load_model(reference or model, dtype, settings.device), dtype)
-            self.reference.eval().requires_grad_(False)
+            self.reference.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
         )

@@ -106,7 +106,7 @@ RANKS = {
         "errors",
         "checkpoint",
         "algorithms engines environment renderers packing packed_model seeds metrics transcript settings",
-        "flags pretrained",
+        "flags pretrained packed_check",
         "report old_form plugins rollout tiny/model",
         "resumed",
         "config",

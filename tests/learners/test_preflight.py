@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import socket
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,3 +101,22 @@ def test_wrappers_are_made_first(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentFault, match=r"TimeLimit cannot be called with \(env, max_steps=\)"):
         check(load_config(["--research.wrappers", wrapper]))
     check(load_config(["--research.wrappers", wrapper.replace("max_steps", "max_episode_steps")]))
+
+
+def test_a_model_that_packed_attention_does_not_serve_is_refused(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where it is trained, and only where the window is shorter than an episode."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    folder = shutil.copytree(tiny_folder, tmp_path / "windowed")
+    settings = json.loads((folder / "config.json").read_text())
+    layers = ["sliding_attention"] * settings["num_hidden_layers"]
+    changed = {"use_sliding_window": True, "sliding_window": 128, "layer_types": layers}
+    (folder / "config.json").write_text(json.dumps(settings | changed))
+    given = ["--model", str(folder), "--engine.max-length"]
+    with pytest.raises(
+        ValueError, match=r"^--model .*windowed: it needs a window of 128 tokens.* --engine.max-length 128"
+    ):
+        check_machine(load_config([*given, "129"]), trainers=1)
+    check_machine(load_config([*given, "129"]), trainers=0)
+    check_machine(load_config([*given, "128"]), trainers=1)
