@@ -69,7 +69,7 @@ class Config(BaseModel):
     """Continue the run `name` from its last checkpoint, with its own settings and what else is given here."""
     dry_run: bool = False
     """Print the resolved configuration and the placement, check them against the machine, and exit."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
     """Seed of weights, question order and sampling."""
     algorithm: str = "grpo"
     """A name in `learners.algorithms.ALGORITHMS` or `module:Class`; it decides what the section `objective` holds."""

@@ -47,7 +47,8 @@ class Info(TypedDict, total=False):
 
     # From `reset` on: which question it is.
     question_id: str
-    """Identity of the question. Evaluation never counts the same question twice; without it, seeds are questions."""
+    """Identity of the question, in all splits. Evaluation never counts the same question twice, and the summary says
+    how many of its questions were trained on; without it, seeds are questions."""
     hops: int | str
     """Group of the question, by which evaluation and metrics are kept apart, e.g. the number of its hops."""
 

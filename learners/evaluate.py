@@ -27,16 +27,17 @@ Metrics = dict[str, dict[str, float]]
 
 
 def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], questions: int) -> dict[str, list[int]]:
-    """Reset seeds for `questions` different questions of each hop count, e.g. `{"1": [0, 3], "2": [1, 4]}`.
+    """Reset seeds for `questions` different questions of each hop count, in evaluation's half.
 
     Hop count and identity are what the environment reports at reset (`hops`, `question_id`); an environment that
     reports neither has one group, `"all"`, of the first seeds.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     seen: set[Any] = set()
-    patience = seed = 0
+    patience = number = 0
     with opened(environment, env_kwargs) as env:
         while patience < 1_000:  # seeds in a row without a new question: every group is full, or has no more
+            seed = seeds.evaluation_question(number)
             _, info = reset(env, seed)
             group, question = group_of(info), info.get("question_id")
             question = seed if question is None else str(question)
@@ -45,11 +46,11 @@ def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], 
                 seen.add(question)
                 patience = 0
             patience += 1
-            seed += 1
+            number += 1
             # An environment without hop counts has this one group, so there are no others to look for.
             if group == "all" and len(groups[group]) == questions:
                 break
-    return {group: seeds for group, seeds in sorted(groups.items()) if seeds}
+    return {group: chosen for group, chosen in sorted(groups.items()) if chosen}
 
 
 def evaluate(

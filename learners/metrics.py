@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learners.types import Status, Trajectory
@@ -15,6 +15,11 @@ METRICS = ("em", "searches", "format_ok")
 def group_of(info: Mapping[str, Any]) -> str:
     """The group of questions that an episode belongs to: its hop count, or `"all"` where none is reported."""
     return str(info.get("hops", "all"))
+
+
+def question_ids(trajectories: Iterable[Trajectory]) -> set[str]:
+    """Which questions these are, as far as the environment says so."""
+    return {str(t.info["question_id"]) for t in trajectories if t.info.get("question_id") is not None}
 
 
 def title(group: str) -> str:

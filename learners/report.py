@@ -70,10 +70,7 @@ class Reporter:
 
     def history(self) -> list[dict[str, float]]:
         """All recorded steps."""
-        if not self._history.exists():
-            return []
-        # A kill in the middle of a write leaves a last line without its end.
-        return [json.loads(line) for line in self._history.read_text().splitlines() if line.endswith("}")]
+        return _rows(self._history)
 
     def forget_from(self, step: int) -> None:
         """Remove the records of `step` and of all later steps from disk: a resumed run makes these steps again."""
@@ -89,6 +86,11 @@ class Reporter:
                     "sampled": int(t.mask.sum()), "versions": t.versions, "info": dict(t.info), "text": t.text,
                 }  # fmt: skip
                 file.write(json.dumps(row) + "\n")
+
+    def questions(self) -> set[str]:
+        """Ids of the questions in `episodes.jsonl`, where the environment reports them."""
+        found = (row["info"].get("question_id") for row in _rows(self.folder / "episodes.jsonl"))
+        return {str(question) for question in found if question is not None}
 
     def transcripts(self, phase: str, trajectories: Sequence[Trajectory], each: int = 4) -> None:
         """A readable sample, the same questions before and after: `transcripts_<phase>.md`."""
@@ -138,3 +140,10 @@ class Reporter:
         """Flush what is buffered."""
         if self._board is not None:
             self._board.close()
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, none where it is not there; the last one may have been cut off by a kill."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]

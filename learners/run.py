@@ -22,6 +22,7 @@ from learners.environment import EnvironmentConfig, opened
 from learners.errors import Fault
 from learners.evaluate import evaluate
 from learners.loop import learn, roll_out
+from learners.metrics import question_ids
 from learners.preflight import check, placement
 from learners.report import Reporter, say, track
 from learners.run_folder import check as check_folder
@@ -41,6 +42,10 @@ class Run:
         self.questions = 0
         """Questions asked in training so far; the next one's reset seed is that many after the run's first."""
         self.results: dict[str, Any] = {}
+        self.asked: set[str] = set()
+        """Ids of the questions of evaluations, where the environment reports them."""
+        self.trained_on: set[str] = set()
+        """Those of them that were trained on, which a split for evaluation prevents."""
         self.saved: int | None = None
         """Steps that the run's checkpoint holds; None where it has none."""
 
@@ -51,7 +56,10 @@ class Run:
         self.done = self.saved = int(state["step"])
         self.stages_done = state.get("stages_done", 0)
         # Checkpoints of older versions do not say; there, every step asked as many questions as it trained on.
-        self.questions = state.get("questions", self.done * self.config.prompts)
+        prompts = state.get("config", {}).get("prompts", self.config.prompts)
+        self.questions = state.get("questions", self.done * prompts)
+        self.asked = self.report.questions()
+        self.trained_on = set(state.get("trained_on", []))
         # A run that goes on past its old end is evaluated again there.
         finished = self.done >= self.config.steps
         self.results = {k: v for k, v in state["results"].items() if finished or "_after" not in k}
@@ -63,7 +71,8 @@ class Run:
         """Write a checkpoint."""
         state = {
             "step": self.done, "stages_done": self.stages_done, "questions": self.questions, "results": self.results,
-            "seconds": self.report.seconds, "config": self.config.model_dump(mode="json"),
+            "trained_on": sorted(self.trained_on), "seconds": self.report.seconds,
+            "config": self.config.model_dump(mode="json"),
         }  # fmt: skip
         self.cluster.save(self.folder / checkpoint.NAME, state)
         self.saved = self.done
@@ -108,6 +117,7 @@ class Run:
             metrics = played.metrics | learn(self.config, self.algorithm, self.cluster, played.groups, step)
             self.done = step + 1
             self.questions += played.questions
+            self.trained_on |= self.asked & question_ids(t for group in played.groups for t in group)
             self.report.metrics(step, metrics)
             say(line(self.done, self.config.steps, metrics))
             stages = self.environment.stages[self.stages_done :]
@@ -130,6 +140,9 @@ class Run:
                 metrics, episodes = evaluate(self.cluster, self.environment, kwargs, self.config.eval_questions)
             self.results.update({f"{name}_{key}": values for name, values in metrics.items()})
             self.results["questions"] = metrics.get("questions", {})
+            asked = sorted(episode.seed for episode in episodes)
+            self.results["reset_seeds"] = self.results.get("reset_seeds", {}) | {key: [*asked[:1], *asked[-1:]]}
+            self.asked |= question_ids(episodes)
             self.report.episodes(key, episodes)
             self.report.transcripts(key, episodes)
             say(f"  {results_line(metrics)}")
@@ -168,7 +181,19 @@ def train(config: Config, folder: Path) -> None:
         run.evaluate("after", environment.eval_kwargs)
         if environment.blind_kwargs:
             run.evaluate("after_no_search", environment.blind_kwargs)
+    if run.trained_on:
+        say(
+            f"{len(run.trained_on)} of the {len(run.asked)} evaluation questions were trained on: "
+            'give evaluation a split of its own, e.g. --eval-env-kwargs \'{"split": "test"}\' (docs/extend.md)'
+        )
     summary |= run.results
+    summary["reset_seeds"] = {
+        "warm_start": seeds.training_range(config.seed, config.warmup.episodes()) if config.model == "tiny" else [],
+        "training": seeds.training_range(config.seed, run.questions),
+        **run.results.get("reset_seeds", {}),
+    }
+    # None says that it is not known, because the environment reports no `question_id`.
+    summary["evaluation_questions_trained_on"] = len(run.trained_on) if run.asked else None
     summary["seconds"] = report.seconds | {"total": round(sum(report.seconds.values()), 1)}
     history = report.history()
     # From the file and not from memory, because a resumed run has made only some of the steps itself.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+TOKENIZER_EPISODES = 2_000
+"""Random episodes that a tiny policy's tokenizer is learned from."""
+
 
 class TinyConfig(BaseModel):
     """Shape of the tiny policy."""
@@ -34,3 +37,7 @@ class WarmupConfig(BaseModel):
     """Random episodes in each step; every one is used once."""
     learning_rate: float = Field(5e-3, gt=0)
     """Peak learning rate."""
+
+    def episodes(self) -> int:
+        """How many random episodes are played: the tokenizer learns from the first of them."""
+        return max(TOKENIZER_EPISODES, self.steps * self.episodes_per_step)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import gymnasium as gym
@@ -25,11 +26,11 @@ from learners.packed_model import ATTENTION, token_logprobs
 from learners.packing import pack
 from learners.renderers.plain import PlainRenderer
 from learners.report import track
+from learners.tiny.config import TOKENIZER_EPISODES
 from learners.tiny.model import make_model, make_tokenizer, save
 from learners.transcript import Transcript
 from learners.types import Completion, Status, Trajectory
 
-_TOKENIZER_EPISODES = 2_000
 _TAG = re.compile(r"</?\w+>|\\\w+\{")  # <search>, </search>, \boxed{
 _VERSION = 4  # raise when the same configuration would give another policy
 
@@ -73,8 +74,8 @@ def _imitate(config: Config, env: gym.Env[str, str], folder: Path, say: Callable
     settings = config.warmup
     torch.set_num_threads(config.trainer.threads)
     env.action_space.seed(config.seed)
-    episodes = random_episodes(env, first_seed=seeds.warm_start(config.seed))
-    first = [next(episodes) for _ in range(_TOKENIZER_EPISODES)]
+    episodes = random_episodes(env, seed=config.seed)
+    first = [next(episodes) for _ in range(TOKENIZER_EPISODES)]
     texts = ["".join(text for _, text in episode) for episode in first]
     tags = sorted({tag for text in texts for tag in _TAG.findall(text)})
     tokenizer = make_tokenizer(texts, tags, config.tiny.vocabulary)
@@ -109,16 +110,14 @@ Episode = list[tuple[str, str]]
 """`(who, text)`: `prompt`, then `policy` and `environment` in turn."""
 
 
-def random_episodes(env: gym.Env[str, str], first_seed: int) -> Iterator[Episode]:
-    """Episodes of the random agent, without end.
+def random_episodes(env: gym.Env[str, str], seed: int) -> Iterator[Episode]:
+    """Episodes of the random agent, without end, for a run with this seed.
 
     Raises:
         EnvironmentFault: the environment failed, or a sampled action is empty: its space has no example to give.
     """
-    seed = first_seed
-    while True:
-        prompt, _ = environment.reset(env, seed)
-        seed += 1
+    for number in count():
+        prompt, _ = environment.reset(env, seeds.warm_start(seed, number))
         episode, over = [("prompt", prompt)], False
         while not over:
             with faults():

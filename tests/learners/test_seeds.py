@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 
 from learners import seeds
@@ -52,3 +55,31 @@ def test_the_other_seeds() -> None:
     assert seeds.engine(5, 2) == 7
     assert seeds.turn(1_591_142_482, 3) == 1_591_142_485
     assert seeds.warm_start(2) == 2_000_006
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7, 2147, 2148, 123_456_789, 2**31 - 1])
+def test_training_and_evaluation_never_meet(seed: int) -> None:
+    """Every seed is one that NumPy takes, also where a run goes past the end of its half."""
+    first = seeds.first_question(seed)
+    for far in (0, 10_000_000, 2**31 - 3, 2**31 - first):
+        plays = seeds.training(seed, 0, first + far, prompts=6, group_size=2)
+        asked = [play.seed for play in plays[::2]]
+        assert all(0 <= each < 2**31 for each in asked)
+        assert len(set(asked)) == 6
+        assert [(here + 1) % 2**31 for here in asked[:-1]] == asked[1:]
+        assert 0 <= seeds.warm_start(seed, far) < 2**31
+        assert 2**31 <= seeds.evaluation_question(far) < 2**32
+    np.random.default_rng(seeds.evaluation_question(2**31 - 1))
+    np.random.seed(seeds.evaluation_question(2**31 - 1))
+
+
+def test_runs_of_different_seeds_begin_at_different_questions() -> None:
+    starts = sorted(seeds.first_question(seed) for seed in range(50_000))
+    assert min(there - here for here, there in pairwise(starts)) > 0
+
+
+def test_what_a_training_asked() -> None:
+    assert seeds.training_range(3, 6_480) == [3_000_009, 3_006_488]
+    assert seeds.training_range(3, 0) == []
+    first = seeds.first_question(2147)
+    assert seeds.training_range(2147, 2**31 - first + 5) == [first, 4]  # it went on at 0

@@ -65,7 +65,7 @@ class Shouting(gym.ObservationWrapper[str, str, str]):
 @pytest.fixture(autouse=True)
 def parrot(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gym.register(ENV, entry_point=Parrot)
-    monkeypatch.setattr(warmup, "_TOKENIZER_EPISODES", 30)
+    monkeypatch.setattr(warmup, "TOKENIZER_EPISODES", 30)
     yield
     del gym.registry[ENV]
 
@@ -77,8 +77,8 @@ def configured(*more: str) -> Config:
 def test_episodes_alternate_from_the_first_seed_on() -> None:
     env = make(ENV, {})
     env.action_space.seed(0)
-    episodes = list(islice(random_episodes(env, first_seed=40), 12))
-    assert [episode[0] for episode in episodes] == [("prompt", f"talk {seed}") for seed in range(40, 52)]
+    episodes = list(islice(random_episodes(env, seed=2), 12))
+    assert [episode[0] for episode in episodes] == [("prompt", f"talk {2_000_006 + n}") for n in range(12)]
     for episode in episodes:
         assert [who for who, _ in episode[1:]] == ["policy", "environment"] * (len(episode) // 2)
         assert episode[-2:] == [("policy", "<stop> done </stop>"), ("environment", "")]
@@ -91,14 +91,14 @@ def test_the_random_agent_is_seeded() -> None:
     def play(seed: int) -> list[Any]:
         env = make(ENV, {})
         env.action_space.seed(seed)
-        return list(islice(random_episodes(env, first_seed=0), 10))
+        return list(islice(random_episodes(env, seed=0), 10))
 
     assert play(1) == play(1) != play(2)
 
 
 def test_an_environment_without_examples_is_refused() -> None:
     with pytest.raises(EnvironmentFault, match=r"action_space\.sample\(\).*--model") as raised:
-        next(random_episodes(make(ENV, {"mute": True}), first_seed=0))
+        next(random_episodes(make(ENV, {"mute": True}), seed=0))
     assert "\n" not in str(raised.value)
     with pytest.raises(EnvironmentFault):
         tiny_policy(configured("--env-kwargs", '{"mute": true}'), lambda text: None)
