@@ -14,7 +14,10 @@ METRICS = ("em", "searches", "format_ok")
 
 def group_of(info: Mapping[str, Any]) -> str:
     """The group of questions that an episode belongs to: its hop count, or `"all"` where none is reported."""
-    return str(info.get("hops", "all"))
+    hops = info.get("hops")
+    if isinstance(hops, float) and hops.is_integer():  # as NumPy may have it
+        hops = int(hops)
+    return "all" if hops is None else str(hops)
 
 
 def question_ids(trajectories: Iterable[Trajectory]) -> set[str]:
@@ -48,7 +51,10 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
 
 def _value(trajectory: Trajectory, metric: str) -> float:
     """A metric of one episode: 0.0 where it has none, e.g. because the token budget ended it before it answered."""
-    # An environment that ended the episode without the key knows no exact match. One that did not end it may know one.
-    if metric == "em" and "em" not in trajectory.info and trajectory.status is not Status.LENGTH:
+    # A token budget ended the episode before it answered, whatever the environment said of it so far.
+    if trajectory.status is Status.LENGTH and metric in ("em", "format_ok"):
+        return 0.0
+    # An environment that ended the episode without the key knows no exact match.
+    if metric == "em" and "em" not in trajectory.info:
         return trajectory.reward
     return float(trajectory.info.get(metric) or 0.0)

@@ -29,6 +29,12 @@ class Sampling:
     seed: int | None = None
     """Seed of this one completion; None draws from the engine's own stream."""
 
+    def __post_init__(self) -> None:
+        # "" is in every text, and a text is a sequence of texts.
+        stop: object = self.stop
+        if isinstance(stop, str) or "" in self.stop:
+            raise ValueError(f"stop strings {stop!r}: give a tuple of texts, none of them empty")
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

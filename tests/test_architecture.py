@@ -141,7 +141,7 @@ ORDERS = {
     "learners/algorithms": "__init__ terms base grpo",
     "learners/cluster": "__init__ division placement failures actors driver local",
     "learners/engines": "config __init__ transformers vllm",
-    "learners/renderers": "__init__ plain templated",
+    "learners/renderers": "__init__ outside plain templated",
     "learners/tiny": "__init__ config model warmup",
     "learners/weights": "__init__ host_memory",
 }

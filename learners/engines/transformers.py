@@ -21,6 +21,9 @@ from learners.types import Completion, Sampling
 if TYPE_CHECKING:
     from learners.engines.config import EngineConfig
 
+_LONGEST = 256
+"""Tokens that are looked at for a stop string, at most."""
+
 
 @dataclass(eq=False)
 class _Request:
@@ -202,10 +205,19 @@ class TransformersEngine:
     def _stopped(self, request: _Request) -> bool:
         if request.ids[-1] in self._ends:
             return True
-        # A token is a byte at least, so a stop string that has just been finished lies in as many tokens.
-        reach = max((len(stop.encode()) for stop in request.sampling.stop), default=0)
-        text = self._tokenizer.decode(request.ids[-reach:]) if reach else ""
+        # A token is a byte at least, so a stop string that has just been finished lies in as many tokens. One more
+        # stands before them, because some tokenizers drop a space in front.
+        reach = max((len(stop.encode()) + 1 for stop in request.sampling.stop), default=0)
+        text = self._text(request.ids[-reach:]) if reach else ""
+        # Cut in the middle of a character, the text may have lost the characters behind it, too.
+        while text.startswith("\N{REPLACEMENT CHARACTER}") and reach < min(len(request.ids), _LONGEST):
+            reach += 1
+            text = self._text(request.ids[-reach:])
         return any(stop in text for stop in request.sampling.stop)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        return text
 
 
 def _sample(rows: _Rows) -> tuple[list[int], list[float]]:

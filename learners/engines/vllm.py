@@ -63,7 +63,6 @@ class VllmEngine:
                 seed=seed,
             )
         )
-        self._tokenizer = self._llm.get_tokenizer()
         self._requests = count()
         self._version = 0
         self._linked = False
@@ -73,18 +72,17 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        # A stop string that is one token needs no text to be compared, which frees the engine from decoding.
-        encoded = [self._tokenizer.encode(stop, add_special_tokens=False) for stop in sampling.stop]
-        single = all(len(one) == 1 for one in encoded)
         params = SamplingParams(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
             logprobs=0,  # of the sampled token, and of no others
             seed=sampling.seed,
-            stop=None if single else list(sampling.stop),
-            stop_token_ids=[one[0] for one in encoded] if single else None,
+            # No ids: a string that is one token can also lie inside a longer one, or come in pieces.
+            stop=list(sampling.stop),
             include_stop_str_in_output=True,
-            detokenize=not single,
+            detokenize=bool(sampling.stop),
+            # A tokenizer may hold a tag as a special token; its text counts, too.
+            skip_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         async for output in self._llm.generate({"prompt_token_ids": list(ids)}, params, str(next(self._requests))):

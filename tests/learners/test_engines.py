@@ -6,9 +6,10 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from learners.engines import ENGINES, Engine
 from learners.engines.config import EngineConfig
+from learners.engines.transformers import TransformersEngine
 from learners.packed_model import load_model, token_logprobs
 from learners.packing import pack
 from learners.transcript import Transcript
@@ -185,6 +187,69 @@ def test_a_stop_string_of_several_tokens_ends_a_completion_and_belongs_to_it(
     assert ids == expected[: len(ids)]
     assert len(ids) == min(n for n in range(1, 25) if stop in tokenizer.decode(expected[:n]))
     assert completion.finish == "stop"
+
+
+def test_a_stop_string_inside_a_longer_token_ends_a_completion(
+    running: Running, tokenizer: Any, prompts: list[list[int]]
+) -> None:
+    """ "e" is a token, and so is " the": the ids end with whatever token has it, whole and as sampled."""
+    assert len(tokenizer.encode("e")) == 1
+    sampling = Sampling(1.3, 60, seed=3)
+    whole = [list(running.generate(prompt, sampling).ids) for prompt in prompts]
+    stopped = [running.generate(prompt, replace(sampling, stop=("e", "never said"))) for prompt in prompts]
+    for ids, completion in zip(whole, stopped, strict=True):
+        first = next((n for n in range(1, len(ids) + 1) if "e" in tokenizer.decode(ids[:n])), len(ids))
+        assert list(completion.ids) == ids[:first]
+    assert any(c.finish == "stop" and tokenizer.decode(c.ids[-1]) != "e" for c in stopped)
+
+
+def test_a_stop_string_in_pieces_ends_a_completion(running: Running, tokenizer: Any, prompts: list[list[int]]) -> None:
+    """It is a token of its own, but is sampled as two others."""
+    sampling = [Sampling(1.3, 60, seed=seed) for seed in range(24)]
+    completions = running.all([(prompts[at % 6], one) for at, one in enumerate(sampling)])
+    known = {tokenizer.decode(token): token for token in range(len(tokenizer))}
+    at, end, stop = next(
+        (at, n + 2, pair)
+        for at, completion in enumerate(completions)
+        for n in range(len(completion.ids) - 1)
+        if (pair := tokenizer.decode(completion.ids[n : n + 2])) in known and pair.isascii() and len(pair) > 1
+        if pair not in tokenizer.decode(completion.ids[: n + 1])
+    )
+    assert len(tokenizer.encode(stop)) == 1
+    completion = running.generate(prompts[at % 6], replace(sampling[at], stop=(stop,)))
+    assert (list(completion.ids), completion.finish) == (list(completions[at].ids)[:end], "stop")
+
+
+def test_a_stop_string_as_the_last_token_that_fits_is_a_stop(
+    running: Running, tokenizer: Any, model: Any, prompts: list[list[int]]
+) -> None:
+    """Both at the limit of the turn and at the length of the model."""
+    said = greedy(model, prompts[5], 12)[0]
+    end = next(n for n in range(2, 13) if tokenizer.decode(said[n - 1]).strip())
+    stop = (tokenizer.decode(said[:end])[-2:],)
+    whole = running.generate(prompts[5], Sampling(0.0, end, stop))
+    cut = running.generate(prompts[5], Sampling(0.0, end - 1, ("never said",)))
+    assert (len(cut.ids), cut.finish) == (end - 1, "length")
+    assert whole.finish == "stop"
+
+
+@pytest.mark.parametrize("stop", [("",), ("a", ""), "abc"])
+def test_no_stop_string_is_empty(stop: Any) -> None:
+    with pytest.raises(ValueError, match="none of them empty"):
+        Sampling(1.0, 5, stop)
+
+
+def test_characters_of_several_tokens_are_seen_whole(tokenizer: Any) -> None:
+    """Three bytes each: the stop string is there with the last byte, wherever what is looked at begins."""
+    pieces = tokenizer.encode("€€→")
+    assert len(pieces) == 9
+    request = SimpleNamespace(ids=[], sampling=Sampling(1.0, 9, ("→",)))
+    engine = SimpleNamespace(_ends=set(), _text=lambda ids: tokenizer.decode(ids))
+    found = []
+    for piece in pieces:
+        request.ids.append(piece)
+        found.append(TransformersEngine._stopped(engine, request))  # type: ignore[arg-type]
+    assert found == [False] * 8 + [True]
 
 
 def test_end_of_sequence_ends_a_completion_and_belongs_to_it(
