@@ -177,19 +177,22 @@ def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
     return _resolve([*below, Source("", merge(new_form(old), parser.read(rest)), line=True)], chosen)
 
 
-def resolve(given: Mapping[str, Any], algorithm: str = "grpo", saved: Mapping[str, Any] | None = None) -> Config:
+def resolve(
+    given: Mapping[str, Any], algorithm: str = "grpo", saved: Mapping[str, Any] | None = None, line: bool = False
+) -> Config:  # fmt: skip
     """Resolve preset, file and the settings in a dictionary, which win.
 
     Args:
         given: As a TOML file would have them; `preset` and `config` say which files are read.
         algorithm: Used where nothing names one.
         saved: Settings in a checkpoint, which take the place of a preset that `given` does not name.
+        line: Whether `given` comes from a command line, whose flags are to be named in errors.
 
     Raises:
         ValueError: a setting is unknown or impossible; the message names it.
     """
-    own = None if saved is None or given.get("preset") else Source("the checkpoint's settings", saved, saved=True)
-    sources = [*_sources(given, own), Source("", given)]
+    own = None if saved is None or given.get("preset") else resumed.source("the checkpoint's settings", saved)
+    sources = [*_sources(given, own), Source("", given, line)]
     return _resolve(sources, _chosen(sources, algorithm))
 
 

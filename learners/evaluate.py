@@ -11,15 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from learners import names, seeds
+from pydantic import BaseModel, ConfigDict
+
+from learners import checkpoint, names, seeds
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, resolve
+from learners.engines.config import EngineConfig
 from learners.environment import EnvironmentConfig, opened, reset
 from learners.errors import Fault
+from learners.flags import Parser, add
 from learners.metrics import group_of
 from learners.plugins import PluginFault
-from learners.preflight import check_environment, check_machine
+from learners.preflight import check_environment, check_machine, check_prompts
+from learners.pretrained import check_folder
 from learners.report import say
+from learners.settings import changes
 from learners.types import Trajectory
 
 Metrics = dict[str, dict[str, float]]
@@ -70,6 +76,9 @@ def evaluate(
     """
     measure: Callable[[Sequence[Trajectory]], Metrics] = names.load({}, "metrics", environment.metrics)
     groups = choose_seeds(environment, env_kwargs, questions)
+    if short := {group: len(chosen) for group, chosen in groups.items() if len(chosen) < questions}:
+        there = ", ".join(f"{group}: {number}" for group, number in short.items())
+        say(f"  there are fewer than {questions} questions, and all of them are asked ({there})")
     plays = seeds.evaluation([seed for chosen in groups.values() for seed in chosen])
     rollout = cluster.collect(plays, dict(env_kwargs), 0.0)
     if rollout.reason:
@@ -85,57 +94,126 @@ def _is_numbers(values: Any) -> bool:
     return isinstance(values, Mapping) and all(isinstance(value, int | float) for value in values.values())
 
 
-def configure(options: argparse.Namespace) -> Config:
-    """The configuration of a run that only evaluates.
+class Options(BaseModel):
+    """What the command line of an evaluation may change; whatever it leaves out is as in training."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    preset: str | None = None
+    """Preset, or a TOML file's path, whose settings take the place of those in the checkpoint."""
+    config: Path | None = None
+    """TOML file with settings that go on top."""
+    env: str | None = None
+    """Gymnasium id of another environment; the run's own may be named, too."""
+    env_kwargs: dict[str, Any] = {}
+    """Changes to the arguments of the environment in evaluation, JSON, e.g. `{"world_seed": 7}`."""
+    renderer: str | None = None
+    """As in learners.grpo."""
+    max_turn_tokens: int | None = None
+    """Tokens the policy may write in one turn."""
+    cluster: str | None = None
+    """`ray` or `local`."""
+    engine: EngineConfig = EngineConfig()
+
+
+def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options of the evaluation itself, and the settings that are given.
 
     Raises:
-        ValueError: an option is impossible; the message names it.
+        ValueError: a flag is unknown or has no value.
     """
-    if not (options.checkpoint / "config.json").is_file():
-        raise ValueError(f"{options.checkpoint} is not a checkpoint: it has no config.json")
-    if options.questions < 1:
-        raise ValueError(f"--questions {options.questions}: give 1 or more")
-    try:
-        env_kwargs = json.loads(options.env_kwargs)
-    except ValueError as error:
-        raise ValueError(f"--env-kwargs {options.env_kwargs} is not JSON: {error}") from None
+    parser = Parser(
+        "python -m learners.evaluate", usage="%(prog)s CHECKPOINT [--setting VALUE ...]", description=__doc__
+    )
+    parser.add_argument("checkpoint", nargs="?", help="runs/NAME, or another folder in Hugging Face format")
+    parser.add_argument("--questions", default="500", help="questions of each hop count (default: 500)")
+    parser.add_argument("--json", type=Path, default=None, help="write the result to this file")
+    own = "as in training"
+    add(parser, Options, dict.fromkeys(Options.model_fields, own) | {"engine": dict.fromkeys(_ENGINE, own)}, {})
+    given = parser.read(arguments)
+    options = argparse.Namespace(**{name: given.pop(name, None) for name in ("checkpoint", "questions", "json")})
+    if options.checkpoint is None:
+        raise ValueError("say which checkpoint: python -m learners.evaluate runs/NAME; see --help")
+    if not options.questions.isdecimal() or int(options.questions) < 1:
+        raise ValueError(f"--questions {options.questions}: give a whole number, 1 or more")
+    options.questions = int(options.questions)
+    return options, given
+
+
+_ENGINE = tuple(EngineConfig.model_fields)
+
+
+def configure(place: Path, given: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """The configuration of a run that only evaluates, and where it differs from the checkpoint's own.
+
+    Args:
+        place: The checkpoint. Its settings are those of the run that wrote it; without any, a preset's are taken.
+        given: What goes on top, as the command line has it.
+
+    Raises:
+        ValueError: there is no checkpoint, or a setting is impossible; the message names it.
+    """
+    check_folder("", place)
     # An absolute path, because actors run in folders of their own.
-    given = {
-        "preset": options.preset, "env": options.env, "eval_env_kwargs": env_kwargs,
-        "model": str(options.checkpoint.resolve()),
+    settings = {("eval_env_kwargs" if name == "env_kwargs" else name): value for name, value in given.items()}
+    settings["model"] = str(place.resolve())
+    saved = _saved(place)
+    config = resolve(settings, saved=saved, line=True)
+    if saved is None:
+        return config, [f"{place} does not say how it was trained; the settings are those of --preset {config.preset}"]
+    began = resolve({}, saved=saved)
+    return config, [f"differs from training: {each}" for each in changes(_what_counts(began), _what_counts(config))]
+
+
+def find(given: str) -> Path:
+    """The checkpoint that is meant by its own folder, or by that of its run."""
+    place = Path(given).expanduser()
+    return checkpoint.find(place) or checkpoint.present(place)
+
+
+def _saved(place: Path) -> Mapping[str, Any] | None:
+    path = place / checkpoint.STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        saved = json.loads(path.read_text("utf-8")).get("config")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    return saved if isinstance(saved, Mapping) else None
+
+
+def _what_counts(config: Config) -> dict[str, Any]:
+    """What decides the episodes of an evaluation: its environment first, argument by argument, then the lengths."""
+    environment = config.environment()
+    return {
+        "env": environment.id, **environment.eval_kwargs,
+        "research.wrappers": [each.model_dump() for each in environment.wrappers],
+        "research.metrics": environment.metrics, "renderer": config.renderer,
+        "max_turn_tokens": config.max_turn_tokens, "engine.max_length": config.engine.max_length,
+        "engine.dtype": config.engine.dtype,
     }  # fmt: skip
-    if options.cluster:
-        given["cluster"] = options.cluster
-    if options.engine_kind:
-        given["engine"] = {"kind": options.engine_kind}
-    return resolve(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m learners.evaluate CHECKPOINT …`."""
-    parser = argparse.ArgumentParser(prog="python -m learners.evaluate", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="folder in Hugging Face format, e.g. runs/NAME/checkpoint")
-    parser.add_argument("--preset", default="tiny-cpu", help="preset the policy was trained with (default tiny-cpu)")
-    parser.add_argument("--env", default="research", help="as in learners.grpo (default: the preset's environment)")
-    parser.add_argument("--env-kwargs", default="{}", help='on top of the preset\'s, JSON, e.g. {"world_seed": 7}')
-    parser.add_argument("--questions", type=int, default=500, help="questions of each hop count (default 500)")
-    parser.add_argument("--engine.kind", dest="engine_kind", help="as in learners.grpo (default: the preset's)")
-    parser.add_argument("--cluster", choices=("ray", "local"), help="as in learners.grpo (default: the preset's)")
-    parser.add_argument("--json", type=Path, help="write the result to this file")
-    options = parser.parse_args(arguments)
+    """`python -m learners.evaluate CHECKPOINT …`; the exit status is that of a learner."""
     try:
-        config = configure(options)
+        options, given = read(sys.argv[1:] if arguments is None else arguments)
+        place = find(options.checkpoint)
+        config, notes = configure(place, given)
         environment = config.environment()
-        check_machine(config, trainers=0)
-        check_environment(environment, environment.eval_kwargs)
         if options.json and not options.json.resolve().parent.is_dir():
             raise ValueError(f"--json {options.json}: there is no such folder")
         if options.json and options.json.is_dir():
             raise ValueError(f"--json {options.json} is a folder; give a file")
+        check_machine(config, trainers=0)
+        check_environment(environment, environment.eval_kwargs)
+        check_prompts(config, config.model, environment.eval_kwargs)
     except (ValueError, Fault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    say(f"evaluating {options.checkpoint} on {environment.id} {json.dumps(environment.eval_kwargs)}")
+    for note in notes:
+        say(note)
+    say(f"evaluating {place} on {environment.id} {json.dumps(environment.eval_kwargs)}")
     start = time.monotonic()
     try:
         with open_cluster(config, config.model, trainers=False) as cluster:
@@ -148,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     result = {
         **metrics,
-        "checkpoint": str(options.checkpoint),
+        "checkpoint": str(place),
+        "notes": notes,
         "env": environment.id,
         "env_kwargs": environment.eval_kwargs,
         "seconds": round(time.monotonic() - start, 1),

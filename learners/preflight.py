@@ -13,7 +13,7 @@ from typing import Any
 
 from learners import plugins, policies, pretrained
 from learners.config import Config
-from learners.environment import EnvironmentConfig, opened
+from learners.environment import EnvironmentConfig, opened, reset
 
 
 def check(config: Config) -> None:
@@ -39,6 +39,32 @@ def check_environment(environment: EnvironmentConfig, *kwargs: Mapping[str, Any]
     for each in kwargs:
         with opened(environment, each):
             pass
+
+
+def check_prompts(config: Config, policy: str, *kwargs: Mapping[str, Any]) -> None:
+    """Raises ValueError where the first prompts fill an episode, so that every one would end before its first turn.
+
+    Args:
+        config: Of the run.
+        policy: Folder or Hub id, for the tokenizer.
+        kwargs: Keyword arguments of the environment, one or several times.
+    """
+    from transformers import AutoTokenizer
+
+    environment, most = config.environment(), config.engine.max_length
+    renderer = plugins.renderer(config.renderer)(AutoTokenizer.from_pretrained(policy))
+    for each in kwargs:
+        with opened(environment, each) as env:
+            lengths = sorted(len(renderer.begin(*reset(env, seed))) for seed in range(_PROMPTS))
+        if lengths[len(lengths) // 2] >= most:
+            raise ValueError(
+                f"--engine.max-length {most}: the prompts of {environment.id} have {lengths[0]} to {lengths[-1]} "
+                f"tokens, which leaves no room for an answer; give more than {lengths[-1]}"
+            )
+
+
+_PROMPTS = 8
+"""Prompts that are looked at."""
 
 
 def check_machine(config: Config, trainers: int) -> None:

@@ -10,7 +10,7 @@ from learners import checkpoint
 from learners.environment import same_environment
 from learners.messages import shown
 from learners.old_form import new_form
-from learners.settings import Source, at, leaves
+from learners.settings import Source, at, changes, leaves
 
 _OF_THE_CALL = ("resume", "dry_run", "runs", "name")
 """Settings that say what one call of the program does, and not what the run is."""
@@ -108,3 +108,16 @@ def check_policy(saved: Source, now: Mapping[str, Any]) -> None:
                 f"--resume: the run began with {name} = {shown(value)}, and {shown(other)} would be another policy; "
                 f"leave out --{name.replace('_', '-')}"
             )
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What a resumed run does otherwise than before, e.g. `["steps 100 -> 200"]`; both are whole configurations."""
+    flat = [
+        {
+            ".".join(place): value
+            for place, value in leaves(each).items()
+            if place[0] not in _OF_THE_CALL and value != {}
+        }
+        for each in (before, after)
+    ]
+    return changes(*flat)

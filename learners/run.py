@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from learners import checkpoint, names, policies, seeds
+from learners import checkpoint, names, policies, resumed, seeds
 from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.cluster import Cluster, open_cluster
-from learners.config import Config, load_config
+from learners.config import Config, load_config, resolve
 from learners.environment import EnvironmentConfig, opened
 from learners.errors import Fault
 from learners.evaluate import evaluate
 from learners.loop import learn, roll_out
 from learners.metrics import question_ids
-from learners.preflight import check, placement
+from learners.preflight import check, check_prompts, placement
 from learners.report import Reporter, say, track
 from learners.run_folder import check as check_folder
 from learners.run_folder import claim
@@ -66,6 +66,10 @@ class Run:
         self.report.seconds |= state["seconds"]
         self.report.forget_from(self.done)
         say(f"resuming after step {self.done}")
+        if saved := state.get("config"):
+            before = resolve({}, saved=saved).model_dump(mode="json")
+            for each in resumed.differences(before, self.config.model_dump(mode="json")):
+                say(f"  differs from before: {each}")
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -166,6 +170,7 @@ def train(config: Config, folder: Path) -> None:
     say(f"run {folder}")
     with report.phase("warm_start"):
         policy, reference = policies.made(config, folder, say)
+        check_prompts(config, policy, environment.kwargs, environment.eval_kwargs)
     with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):
         cluster = open_cluster(config, policy, reference=reference)
     with cluster:

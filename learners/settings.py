@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from learners.messages import shown
 from learners.names import did_you_mean
 
 
@@ -49,6 +50,16 @@ def leaves(settings: Mapping[str, Any], place: tuple[str, ...] = ()) -> dict[tup
     for name, value in settings.items():
         inner = leaves(value, (*place, name)) if isinstance(value, Mapping) else {}
         found |= inner or {(*place, name): value}
+    return found
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two dictionaries, e.g. `["top_k 1 -> 5"]`; one of both may lack a name."""
+    found = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        old, new = (shown(each[name]) if name in each else "not given" for each in (before, after))
+        if old != new:
+            found.append(f"{name} {old} -> {new}")
     return found
 
 

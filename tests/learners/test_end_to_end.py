@@ -17,7 +17,7 @@ import psutil
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learners import checkpoint, evaluate
+from learners import checkpoint
 from research_env.questions import store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,25 +268,3 @@ def test_a_wrong_argument_ends_the_command_at_once(machine: Machine) -> None:
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert "NoSuch" in err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["nowhere"], ["nowhere", "config.json"]),
-        (["{checkpoint}", "--env", "NoSuch-v0"], ["NoSuch"]),
-        (["{checkpoint}", "--preset", "huge"], ["huge"]),
-        (["{checkpoint}", "--questions", "0"], ["--questions 0"]),
-        (["{checkpoint}", "--env-kwargs", '{"splitt": "dev"}'], ["splitt"]),
-    ],
-)
-def test_wrong_arguments_of_an_evaluation(
-    arguments: list[str], named: list[str], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(evaluate, "open_cluster", lambda *_, **__: pytest.fail("work began"))
-    assert evaluate.main([argument.replace("{checkpoint}", str(tiny_folder)) for argument in arguments]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert [name for name in named if name not in err] == [], err

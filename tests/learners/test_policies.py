@@ -40,12 +40,26 @@ def test_a_resumed_run_keeps_tokenizer_and_reference(tmp_path: Path, capsys: pyt
     assert run.main(resume) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
     assert "resuming after step 1" in out
+    told = {line.split("before: ")[1] for line in out.splitlines() if "differs from before" in line}
+    assert told == {
+        "steps 1 -> 2", "env_kwargs.world_seed not given -> 7",
+        "env_kwargs.instructions not given -> 'Q: {question}\\n'",
+    }  # fmt: skip
     assert out.count("imitating a random agent") == 1, "another policy was warmed up"
     assert (folder / "checkpoint" / "tokenizer.json").read_bytes() == tokenizer
     assert (folder / "reference" / "model.safetensors").read_bytes() == reference
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert len(steps) == 2
     assert steps[1]["policy/engine_gap"] < 1e-4, "engine and trainer hold different policies"
+
+
+def test_an_episode_has_room_for_more_than_its_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--runs", str(tmp_path), *SMALL, "--engine.max-length", "16", "--steps", "1", "--env-kwargs"]
+    assert run.main([*line, '{"instructions": "' + "Answer the question that follows. " * 9 + '{question}"}']) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: --engine.max-length 16: the prompts of research_env:ReSearch-Synthetic-v0 have ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("*/checkpoint"))
 
 
 @pytest.fixture
