@@ -130,8 +130,8 @@ ORDERS = {
     "research_env/questions": "__init__ catalogue base store hub musique",
     "research_env/retrieval": (
         "base options searchable keywords fusion gateway/__init__ gateway/border gateway/options gateway/circuit "
-        "gateway/recording gateway/wanted gateway/gateway embedded/__init__ embedded/bm25 embedded/pool embedded/dense "
-        "embedded/folder "
+        "gateway/recording gateway/wanted gateway/gateway embedded/__init__ embedded/place embedded/bm25 "
+        "embedded/pool embedded/encoder embedded/dense embedded/vectors embedded/folder embedded/verify "
         "elasticsearch/__init__ elasticsearch/client elasticsearch/search elasticsearch/index remote/__init__ "
         "remote/client remote/connections remote/guard remote/server addresses __init__"
     ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Iterable
 
-from research_env.types import Passage
+from research_env.types import Corpus, Passage
 
 _MAX_RANGES = 10_000
 
@@ -28,6 +29,22 @@ class ContentHash:
     def hexdigest(self) -> str:
         """32 hexadecimal digits."""
         return f"{self._sum % (1 << 128):032x}"
+
+
+def mismatches(found: Corpus, expected: Iterable[tuple[str, Corpus]]) -> list[str]:
+    """What is wrong with what was read back from an index, a line each.
+
+    Args:
+        found: What was read back.
+        expected: What it should be, and where that is said, e.g. `("its own record", corpus)`.
+    """
+    problems = []
+    for what, corpus in expected:
+        if corpus.passages != found.passages:
+            problems.append(f"{found.passages:,} passages, but {what} has {corpus.passages:,}")
+        elif corpus.hash != found.hash:
+            problems.append(f"content hash {found.hash}, but {what} has {corpus.hash}")
+    return problems
 
 
 class Ids:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from research_env.corpora.content import ContentHash
+from research_env.corpora.content import ContentHash, mismatches
 from research_env.corpora.reader import CorpusReader
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.progress import progress, track
 from research_env.retrieval.elasticsearch.client import connect, disk_full, failure
 from research_env.retrieval.elasticsearch.search import FIELDS, to_passage
-from research_env.retrieval.embedded.dense import Encoder
+from research_env.retrieval.embedded.encoder import Encoder
 from research_env.retrieval.searchable import indexed
 from research_env.types import Corpus, Passage
 
@@ -40,6 +40,8 @@ class IndexSettings:
     shards: int = 1
     replicas: int = 0
     encoder: str | None = None
+    prompts: dict[str, str] | None = None
+    """Of the encoder: `{"query", "passage"}`."""
 
     def __post_init__(self) -> None:
         """Raises ConfigurationError for a value that Elasticsearch does not allow."""
@@ -78,7 +80,7 @@ class _Chunk:
     digest: str
 
 
-def build(address: str, reader: CorpusReader, settings: IndexSettings, device: str = "cpu") -> Corpus:
+def build(address: str, reader: CorpusReader, settings: IndexSettings, encoder: Encoder | None = None) -> Corpus:
     """Index a corpus, or resume a build that was stopped.
 
     Passages go out in chunks on eight connections, a few chunks ahead of the answers, so memory is bounded. Now and
@@ -91,7 +93,8 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
     """
     client, index = connect(address, _TIMEOUT)
     client = client.options(max_retries=5, retry_on_timeout=True, retry_on_status=(429, 502, 503, 504))
-    encoder = Encoder(settings.encoder, device) if settings.encoder else None
+    if encoder:
+        settings = replace(settings, encoder=encoder.name, prompts=asdict(encoder.prompts))
     try:
         meta = _prepare(client, index, address, settings, encoder.dims if encoder else 0)
         if meta["complete"]:
@@ -99,10 +102,12 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, device: s
         passages = _resumed(reader, meta, address)
         chunks = _chunks(passages, reader, index, encoder)
         noted = meta["done"]
-        with progress(reader.name, reader.total) as step:
-            for done, digest in _sent(client, chunks):
+        # Encoding takes so long that a pass over the file, to tell how much is left, does not count.
+        total = reader.again().read().passages if encoder and reader.total is None else reader.total
+        with progress(reader.name, total, noted) as step:
+            for done, digest in _sent(client, chunks, ahead=1 if encoder else 2 * _THREADS):
                 step(done)
-                if done - noted >= _NOTE_EVERY:
+                if done - noted >= (_CHUNK if encoder else _NOTE_EVERY):
                     noted = done
                     client.indices.put_mapping(index=index, meta={**meta, "done": done, "hash": digest})
         corpus = reader.corpus()
@@ -152,16 +157,11 @@ def verify(address: str, reader: CorpusReader | None) -> tuple[Corpus, list[str]
     found = Corpus(recorded.get("name", index), content.passages, content.hexdigest())
     if not about["complete"]:
         return found, ["its build was not finished; run index build again to resume it"]
-    problems = []
-    expected = [("its own record", recorded.get("passages"), recorded.get("hash"))] if recorded else []
+    expected = [("its own record", Corpus(**recorded))] if recorded else []
     if reader is not None:
         corpus = reader.read()
-        expected.append((f"corpus {corpus.name}", corpus.passages, corpus.hash))
-    for what, passages, digest in expected:
-        if passages != found.passages:
-            problems.append(f"{found.passages:,} passages, but {what} has {passages:,}")
-        elif digest != found.hash:
-            problems.append(f"content hash {found.hash}, but {what} has {digest}")
+        expected.append((f"corpus {corpus.name}", corpus))
+    problems = mismatches(found, expected)
     if problems:
         problems.append("delete that index and build it again")
     return found, problems
@@ -249,7 +249,7 @@ def _source(passage: Passage) -> dict[str, Any]:
     return searched if list(searched.values()) == given else {**searched, "given": given}
 
 
-def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int, str]]:
+def _sent(client: Elasticsearch, chunks: Iterator[_Chunk], ahead: int) -> Iterator[tuple[int, str]]:
     """Send chunks, and yield after each, in their order, how many passages are in the index by then, and their hash.
 
     The first failure, or Ctrl-C, ends it: chunks that have not been sent stay unsent.
@@ -269,7 +269,7 @@ def _sent(client: Elasticsearch, chunks: Iterator[_Chunk]) -> Iterator[tuple[int
             for chunk in chunks:
                 sending.append(threads.submit(send, chunk))
                 # In order, so that "done" is a prefix of the corpus even where a later chunk was answered first.
-                if len(sending) > 2 * _THREADS:
+                if len(sending) > ahead:
                     yield sending.popleft().result()
             while sending:
                 yield sending.popleft().result()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval.elasticsearch.client import connect, failure
-from research_env.retrieval.embedded.dense import Encoder
+from research_env.retrieval.embedded.encoder import Encoder, recorded
 from research_env.retrieval.fusion import fusion_depth, reciprocal_rank
 from research_env.retrieval.keywords import keywords
 from research_env.retrieval.options import check_options
@@ -96,7 +96,7 @@ class ElasticsearchRetriever:
             raise ConfigurationError(
                 f"{self.address}: rank={self._rank!r} needs vectors, and this index was built without --encoder"
             )
-        return Encoder(encoder, device)
+        return recorded(dict(self.settings), device)
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """See `Retriever.search`."""

@@ -7,18 +7,16 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import tantivy
-from filelock import FileLock
 
-from research_env.errors import ConfigurationError, ResearchError, RetrievalError
+from research_env.errors import RetrievalError
 from research_env.progress import track
+from research_env.retrieval.embedded.place import TERMS, building
 from research_env.retrieval.keywords import keywords
 from research_env.retrieval.searchable import asked, indexed
 from research_env.text import one_line
@@ -106,6 +104,23 @@ class Bm25Index:
             reason = f"{self._searcher.num_docs} passages of {self.corpus.passages}"
             raise RetrievalError(f"{folder} is not a whole index ({reason}); delete it and run again")
 
+    def passages(self) -> Iterator[Passage]:
+        """Every passage, read back from the files, in no particular order.
+
+        Raises:
+            RetrievalError: a file is damaged.
+        """
+        for segment in range(self._searcher.num_segments):
+            for number in range(self.corpus.passages):
+                address = tantivy.DocAddress(segment, number)
+                try:
+                    yield self._passage(address)
+                except BaseException as error:
+                    # tantivy tells in no other way how many passages a segment has.
+                    if isinstance(error, ValueError) and "Failed to lookup Doc" in str(error):
+                        break
+                    raise _damage(self._folder, error) from error
+
     def close(self) -> None:
         """There is nothing to release: the files are mapped, not held open."""
 
@@ -170,11 +185,12 @@ def open_or_build(cache: Path, pool: Pool) -> Bm25Index:
     """
     folder = index_folder(cache, pool.name, pool.fingerprint)
     if not folder.exists():
-        with building(folder, f"the index of {pool.name!r}"):
+        with building(folder, f"the index of {pool.name!r}") as work:
             # Another process may have built it while this one waited for the lock.
             if not folder.exists():
                 corpus = pool.corpus()
-                build(folder, pool.passages(), corpus.passages, lambda: corpus)
+                build(work / TERMS, pool.passages(), corpus.passages, lambda: corpus)
+                os.replace(work / TERMS, folder)
     return Bm25Index(folder)
 
 
@@ -184,72 +200,34 @@ def index_folder(cache: Path, name: str, fingerprint: str) -> Path:
     return cache / f"{name}-{key}"
 
 
-@contextmanager
-def building(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock under which `folder` is built. A failure to build becomes an error with a fix."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
-            yield
-    except ResearchError:  # raised by the passages; its own message is better
-        raise
-    except (OSError, ValueError) as error:
-        raise RetrievalError(
-            f"{what} could not be built in {folder.parent} ({error}); "
-            "free disk space there, or point RESEARCH_HOME at a folder with room"
-        ) from error
-
-
 def build(
-    folder: Path, passages: Iterable[Passage], num_passages: int | None, corpus: Callable[[], Corpus],
+    place: Path, passages: Iterable[Passage], num_passages: int | None, corpus: Callable[[], Corpus],
     analyser: str = "english",
 ) -> None:  # fmt: skip
-    """Build an index beside its place and rename it into it. The caller holds the lock.
+    """Build an index in a new folder; its `about.json` comes last. The caller moves it to where it is opened.
 
     Args:
-        folder: Its place.
+        place: The folder. What an earlier build has left there is deleted.
         passages: What goes into it.
         num_passages: How many they are, where it is known.
         corpus: What they are; called when all of them have been read.
         analyser: One of `ANALYSERS`.
     """
-    # This process holds the lock, so a leftover can only be from a build that was killed.
-    for leftover in folder.parent.glob(f"{folder.name}.tmp*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp", dir=folder.parent))
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
     small = num_passages is not None and num_passages < _SMALL
-    try:
-        index = tantivy.Index(_schema(), path=str(partial))
-        index.register_tokenizer(_TOKENIZER, _analyser(analyser))
-        # A small pool gets one thread and so one segment: its scores are the same every time. A large one gets as many
-        # threads as there are cores, which is what 0 means.
-        writer = index.writer(_WRITER_BYTES, num_threads=int(small))
-        for p in track(passages, f"indexing {folder.name}", num_passages):
-            title, text = indexed(p.title), indexed(p.text)
-            document = tantivy.Document(id=[p.id], title=[title], text=[text])
-            if (title, text) != (p.title, p.text):
-                document.add_bytes("given", json.dumps((p.title, p.text)).encode())
-            writer.add_document(document)
-        writer.commit()
-        writer.wait_merging_threads()
-        about = {"corpus": asdict(corpus()), "settings": made_with(analyser)}
-        (partial / ABOUT_FILE).write_text(json.dumps(about), "utf-8")
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def check_content(folder: Path, read: Corpus) -> Corpus:
-    """The corpus that the index in `folder` was made from.
-
-    Raises:
-        ConfigurationError: it is another than the one that was read.
-    """
-    corpus = Corpus(**json.loads((folder / ABOUT_FILE).read_text("utf-8"))["corpus"])
-    if corpus.hash != read.hash:
-        raise ConfigurationError(
-            f"{folder} holds the index of another corpus ({corpus.name}, {corpus.passages:,} passages; this one has "
-            f"{read.passages:,}); give another folder"
-        )
-    return corpus
+    index = tantivy.Index(_schema(), path=str(place))
+    index.register_tokenizer(_TOKENIZER, _analyser(analyser))
+    # A small pool gets one thread and so one segment: its scores are the same every time. A large one gets as many
+    # threads as there are cores, which is what 0 means.
+    writer = index.writer(_WRITER_BYTES, num_threads=int(small))
+    for p in track(passages, f"indexing {place.parent.stem}", num_passages):
+        title, text = indexed(p.title), indexed(p.text)
+        document = tantivy.Document(id=[p.id], title=[title], text=[text])
+        if (title, text) != (p.title, p.text):
+            document.add_bytes("given", json.dumps((p.title, p.text)).encode())
+        writer.add_document(document)
+    writer.commit()
+    writer.wait_merging_threads()
+    about = {"corpus": asdict(corpus()), "settings": made_with(analyser)}
+    (place / ABOUT_FILE).write_text(json.dumps(about), "utf-8")

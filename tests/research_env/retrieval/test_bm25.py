@@ -207,14 +207,17 @@ def test_two_processes_at_once_build_one_index(tmp_path):
 def test_a_build_that_was_killed_does_no_harm(tmp_path):
     victim = start(tmp_path, 60)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("pool-*.tmp*")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("pool-*.building/index/*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)  # into the writing
     os.kill(victim.pid, signal.SIGKILL)
     victim.communicate(timeout=60)
-    assert list(tmp_path.glob("pool-*.tmp*"))
+    assert list(tmp_path.glob("pool-*.building/index"))
     assert start(tmp_path, 0).communicate(timeout=60)[0] == "20 p7\n"
-    assert not list(tmp_path.glob("pool-*.tmp*"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "builds.txt",
+        *(p.name for p in tmp_path.glob("pool-*[0-9a-f]")),
+    }
 
 
 def test_a_build_that_fails_leaves_nothing_and_says_why(tmp_path):

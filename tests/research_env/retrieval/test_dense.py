@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 
 from research_env.__main__ import main
 from research_env.corpora.formats import contents
-from research_env.errors import ConfigurationError, RetrievalError
+from research_env.errors import ConfigurationError, ResearchError
 from research_env.retrieval import open_retriever
-from research_env.retrieval.embedded.dense import Encoder, prefixes
+from research_env.retrieval.embedded.encoder import Encoder, EncoderOptions
 from research_env.retrieval.fusion import reciprocal_rank
 from research_env.types import Hit, Passage
 
@@ -39,7 +40,7 @@ def folder(encoder: Path, passages: list[Passage], tmp_path_factory: pytest.Temp
 
 def test_the_nearest_passages_are_found(folder: Path, encoder: Path, passages: list[Passage]) -> None:
     """Against the cosine worked out with NumPy."""
-    tiny = Encoder(str(encoder))
+    tiny = Encoder(EncoderOptions(str(encoder)))
     queries = [contents(passages[4]), "vordak kelmok", "gespon"]
     similarity = tiny.queries(queries) @ tiny.passages(passages).T
     found = open_retriever(str(folder), rank="dense").search(queries, 4)
@@ -49,7 +50,7 @@ def test_the_nearest_passages_are_found(folder: Path, encoder: Path, passages: l
 
 
 def test_vectors_have_length_one_and_any_text_has_one(encoder: Path) -> None:
-    vectors = Encoder(str(encoder)).queries(["vordak", "", "\ud800 \0", "x " * 20_000])
+    vectors = Encoder(EncoderOptions(str(encoder))).queries(["vordak", "", "\ud800 \0", "x " * 20_000])
     assert vectors.shape == (4, 32)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
 
@@ -80,30 +81,6 @@ def test_fusion_by_hand() -> None:
     assert reciprocal_rank([[], []], 3) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("intfloat/e5-base-v2", ("query: ", "passage: ")),
-        ("/models/multilingual-e5-large/", ("query: ", "passage: ")),
-        ("BAAI/bge-base-en-v1.5", ("Represent this sentence for searching relevant passages: ", "")),
-        ("sentence-transformers/all-MiniLM-L6-v2", ("", "")),
-        (f"/hub/models--intfloat--e5-base-v2/snapshots/{'1c' * 20}", ("query: ", "passage: ")),
-        ("me/code5-base", ("", "")),
-        ("/", ("", "")),
-    ],
-)
-def test_prefixes(name: str, expected: tuple[str, str]) -> None:
-    assert prefixes(name) == expected
-
-
-def test_the_prefix_is_part_of_what_is_encoded(encoder: Path) -> None:
-    """The fixture's name has e5 in it."""
-    tiny = Encoder(str(encoder))
-    assert tiny.query_prefix == "query: "
-    same = Passage("x", "vordak", "kelmok")
-    assert not np.allclose(tiny.queries([contents(same)]), tiny.passages([same]), atol=1e-3)
-
-
 def test_a_folder_keeps_its_encoder(folder: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["index", "build", "--corpus", folder.parent / "words.jsonl", "--to", folder, "--encoder", "another"]
     assert main([str(word) for word in command]) == 2
@@ -112,7 +89,34 @@ def test_a_folder_keeps_its_encoder(folder: Path, capsys: pytest.CaptureFixture)
 
 def test_a_folder_without_vectors(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "about.json").write_text((folder / "about.json").read_text())
-    with pytest.raises(RetrievalError, match=r"not a readable dense index.*--encoder MODEL"):
-        open_retriever(str(tmp_path), rank="dense")
-    with pytest.raises(ConfigurationError, match=r"encoder '.*' cannot be loaded"):
-        Encoder(str(tmp_path))
+    for rank in ("dense", "hybrid"):
+        with pytest.raises(ConfigurationError, match=rf"rank='{rank}' needs vectors, .* add them: .*--to {tmp_path}"):
+            open_retriever(str(tmp_path), rank=rank)
+
+
+def test_vectors_in_the_format_of_earlier_versions(folder: Path, tmp_path: Path) -> None:
+    """Faiss's own file, and no prompts: the model's name decides, as it did then."""
+    import faiss
+
+    expected = open_retriever(str(folder), rank="dense").search(["vordak kelmok"], 4)
+    old = tmp_path / "index"
+    shutil.copytree(folder, old)
+    about = json.loads((old / "dense" / "about.json").read_text())
+    vectors = np.fromfile(old / "dense" / "vectors.f32", np.float32).reshape(-1, about["dims"])
+    index = faiss.IndexFlatIP(about["dims"])
+    index.add(vectors)
+    faiss.write_index(index, str(old / "dense" / "vectors.faiss"))
+    (old / "dense" / "vectors.f32").unlink()
+    (old / "dense" / "about.json").write_text(json.dumps({"corpus": about["corpus"], "encoder": about["encoder"]}))
+    found = open_retriever(str(old), rank="dense").search(["vordak kelmok"], 4)
+    assert [hit.passage for hit in found[0]] == [hit.passage for hit in expected[0]]
+    assert [hit.score for hit in found[0]] == pytest.approx([hit.score for hit in expected[0]], abs=1e-5)
+    assert main(["index", "verify", str(old)]) == 0
+
+
+@pytest.mark.parametrize("damage", ["vectors.f32", "offsets.npy", "passages.jsonl", "about.json"])
+def test_damaged_vectors_are_named(folder: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(folder, tmp_path / "index")
+    (tmp_path / "index" / "dense" / damage).write_bytes(b"")
+    with pytest.raises(ResearchError, match="delete it and build it again"):
+        open_retriever(str(tmp_path / "index"), rank="dense")
