@@ -132,7 +132,8 @@ class _Game:
     def _left(self, info: Mapping[str, Any]) -> str:
         settings = self.inner.settings
         searches, turns = settings.max_searches - info["searches"], settings.max_turns - info["turn"]
-        return f"{_many(searches, 'search', 'searches')} and {_many(turns, 'turn', 'turns')} left"
+        last = ", so this turn must answer" if turns == 1 else ""
+        return f"{_many(searches, 'search', 'searches')} and {_many(turns, 'turn', 'turns')} left{last}"
 
     def _give_away(self, info: Mapping[str, Any]) -> None:
         """Show the answers of a question that is left."""

@@ -138,7 +138,9 @@ def test_another_turn_in_place_of_the_one_that_was_held_back(types, musique_home
 def test_limits_are_explained(settings, turns, said, types, musique_home, capsys):
     types(*turns)
     assert main([*PLAY, settings]) == 0
-    assert f"The episode was cut off: {said}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"The episode was cut off: {said}" in shown
+    assert ("1 turn left, so this turn must answer" in shown) == ("max_turns" in settings)
 
 
 def test_question_after_question(types, musique_home, capsys):
