@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from learners import border, names
 from learners.errors import Fault
+from learners.threads import NotReturned, limited
 
 
 class EnvironmentFault(Fault):
@@ -79,12 +80,21 @@ def same_environment(one: str, other: str) -> bool:
 
 
 @contextmanager
-def faults() -> Iterator[None]:
-    """Turn whatever an environment raises into `EnvironmentFault`: an outage there is not a bug here."""
+def faults(limit: float | None = None) -> Iterator[None]:
+    """Turn whatever an environment raises into `EnvironmentFault`: an outage there is not a bug here.
+
+    Args:
+        limit: Seconds that it may take. It holds on the main thread; in a rollout, `Threads` have a limit.
+    """
     try:
-        yield
+        with limited(limit):
+            yield
     except EnvironmentFault:
         raise
+    except NotReturned as error:
+        raise EnvironmentFault(
+            f"the environment has not returned for {limit:g} s; research.step_timeout is the limit"
+        ) from error
     except (Exception, SystemExit) as error:
         raise EnvironmentFault(border.text(names.one_line(error)) + _where(error)) from error
 
@@ -135,11 +145,13 @@ def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfi
 @contextmanager
 def opened(section: EnvironmentConfig, kwargs: Mapping[str, Any]) -> Iterator[gym.Env[str, str]]:
     """An environment for as long as the block lasts; raises as `make` does."""
-    env = make(section.id, kwargs, section.wrappers)
+    with faults(section.step_timeout):
+        env = make(section.id, kwargs, section.wrappers)
     try:
         yield env
     finally:
-        close(env)
+        with suppress(NotReturned), limited(section.step_timeout):
+            close(env)
 
 
 def _holds_texts(space: Any) -> bool:
@@ -187,24 +199,36 @@ def stops(env: gym.Env[str, str]) -> tuple[str, ...]:
     return tuple(border.text(one) for one in each)
 
 
-def reset(env: gym.Env[str, str], seed: int) -> tuple[str, dict[str, Any]]:
+def reset(env: gym.Env[str, str], seed: int, limit: float | None = None) -> tuple[str, dict[str, Any]]:
     """Begin an episode: the prompt and `info`, both as the learners keep them; see `learners.border`.
+
+    Args:
+        env: Any environment of texts.
+        seed: Of the episode.
+        limit: As `faults`.
 
     Raises:
         EnvironmentFault: the environment failed, or gave something else.
     """
-    with faults():
+    with faults(limit):
         prompt, info = env.reset(seed=seed)
         return _checked(env, "reset", prompt, info)
 
 
-def step(env: gym.Env[str, str], action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:
+def step(
+    env: gym.Env[str, str], action: str, limit: float | None = None
+) -> tuple[str, Any, bool, bool, dict[str, Any]]:
     """Take a turn: what `env.step` returns, text and `info` as the learners keep them; the reward as it came.
+
+    Args:
+        env: Of a running episode.
+        action: Text of the turn.
+        limit: As `faults`.
 
     Raises:
         EnvironmentFault: the environment failed, or gave something else.
     """
-    with faults():
+    with faults(limit):
         observation, reward, terminated, truncated, info = env.step(action)
         said, kept = _checked(env, "step", observation, info)
         return said, reward, bool(terminated), bool(truncated), kept

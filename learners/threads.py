@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -14,6 +16,39 @@ from typing import Any
 
 class NotReturned(Exception):
     """The work has not returned within the limit of time."""
+
+
+class _Alarm(BaseException):
+    """Raised into the work; no `except Exception` of somebody's loop may hold it up."""
+
+
+@contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """Limit the time of a block on the main thread, by a signal; elsewhere, or without a limit, it does nothing.
+
+    Raises:
+        NotReturned: the block has taken that many seconds.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    armed = True
+
+    def ring(*_: Any) -> None:
+        if armed:
+            raise _Alarm
+
+    usual = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+        armed = False  # within `try`: a signal that comes just before is caught, one that comes later is nothing
+    except _Alarm:
+        raise NotReturned from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual)
 
 
 @dataclass(eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import string
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -11,7 +13,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from learners.environment import EnvironmentFault, WrapperConfig, make, step, stops
+from learners.environment import (
+    EnvironmentConfig,
+    EnvironmentFault,
+    WrapperConfig,
+    faults,
+    make,
+    opened,
+    reset,
+    step,
+    stops,
+)
 
 ENV = "Echo-v0"
 
@@ -203,3 +215,43 @@ def test_an_environment_that_ends_the_process_is_a_fault(monkeypatch: pytest.Mon
     env.reset(seed=0)
     with pytest.raises(EnvironmentFault, match="SystemExit: 3"):
         step(env, "a")
+
+
+def hang(*_: Any, **__: Any) -> Any:
+    """As a client that tries for ever does."""
+    while True:
+        try:
+            time.sleep(0.05)
+        except Exception:
+            continue
+
+
+@pytest.mark.parametrize("method", ["__init__", "reset", "step"])
+def test_a_call_that_never_returns_is_a_fault_outside_of_rollouts_too(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Before the run and in the warm start there is one environment, on the main thread."""
+    monkeypatch.setattr(Echo, method, hang)
+    section = EnvironmentConfig(id=ENV, step_timeout=0.3)
+
+    def play() -> None:
+        with opened(section, {}) as env:
+            reset(env, 0, section.step_timeout)
+            step(env, "a", section.step_timeout)
+
+    with pytest.raises(EnvironmentFault, match=r"has not returned for 0.3 s; research\.step_timeout is the limit"):
+        play()
+
+
+def test_a_close_that_never_returns_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Echo, "close", hang)
+    with opened(EnvironmentConfig(id=ENV, step_timeout=0.3), {}) as env:
+        reset(env, 0)
+
+
+def test_a_limit_of_time_leaves_nothing_behind() -> None:
+    usual = signal.getsignal(signal.SIGALRM)
+    with faults(0.2):
+        pass
+    time.sleep(0.3)
+    assert signal.getsignal(signal.SIGALRM) is usual
