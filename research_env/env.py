@@ -17,7 +17,7 @@ from research_env.info import Info
 from research_env.random_turns import RandomTurns
 from research_env.render import render
 from research_env.spaces import Prose
-from research_env.text import short
+from research_env.text import control_character, short
 from research_env.tools.base import Context, run
 from research_env.types import Question, Result, Status
 
@@ -75,6 +75,8 @@ class Settings(BaseModel):
     def _holds_the_question(cls, instructions: str | None) -> str | None:
         if instructions and instructions.count("{question}") != 1:
             raise ValueError("write {question} in it, exactly once")
+        if instructions and (found := control_character(instructions)):
+            raise ValueError(f"it holds the control character {found}; in JSON and TOML write \\\\boxed for \\boxed")
         return instructions
 
 

@@ -17,7 +17,7 @@ from research_env.errors import ConfigurationError
 from research_env.protocols import PROTOCOLS
 from research_env.protocols.base import PARTS, ActionProtocol, ParsedTurn
 from research_env.rewards import REWARDS, Outcome
-from research_env.text import one_line
+from research_env.text import control_character, one_line
 from research_env.tools import TOOLS
 from research_env.tools.base import Context, Tool
 
@@ -76,6 +76,10 @@ def protocol(name: str, tools: Sequence[Tool]) -> ActionProtocol:
         raise ConfigurationError(f"{what} has stop={made.stop!r}: give a tuple of strings")
     if not isinstance(made.instructions, str) or made.instructions.count("{question}") != 1:
         raise ConfigurationError(f"{what} has instructions={made.instructions!r}: write {{question}} in it once")
+    if found := control_character(made.instructions):
+        raise ConfigurationError(
+            f'{what}: its instructions hold the control character {found}; write \\\\boxed for \\boxed, or r"…"'
+        )
     for turn in ("", made.search_turn("thought", "query"), made.answer_turn("thought", "answer")):
         if not isinstance(parsed := _called(what, made.parse, turn), ParsedTurn):
             raise ConfigurationError(f"{what}: parse({turn!r}) returned {type(parsed).__name__}, not a ParsedTurn")

@@ -10,6 +10,8 @@ from html import unescape
 from typing import Any
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
+# Half of a surrogate pair is no character at all. "\r" alone is the "\r" of "\right", as JSON reads it.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 _SNOWBALL = """
@@ -75,6 +77,12 @@ def mended(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def control_character(text: str) -> str | None:
+    """Where a control character stands in a text, for a message; None where there is none but tabs and line ends."""
+    found = _CONTROL.search(text)
+    return None if found is None else f"{found[0]!r} before {text[found.end() : found.end() + 12]!r}"
 
 
 def one_line(text: object) -> str:

@@ -126,7 +126,7 @@ and retrieval do not know each other; or it stays in its folder, where `ORDERS` 
 ORDERS = {
     "research_env/cli": "__init__ play data index serve",
     "research_env/corpora": "__init__ content formats reader",
-    "research_env/protocols": "__init__ base tags boxed research",
+    "research_env/protocols": "__init__ base tags latex_tables latex boxed research",
     "research_env/questions": "__init__ catalogue base store hub musique",
     "research_env/retrieval": (
         "base options searchable keywords fusion gateway/__init__ gateway/border gateway/options gateway/circuit "

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 
 from research_env.errors import ConfigurationError
 from research_env.protocols.base import Action, Answer, Calls, Malformed, ParsedTurn
-from research_env.protocols.boxed import box, is_opened, last_boxed, plain
+from research_env.protocols.boxed import box, is_opened, last_boxed
+from research_env.protocols.latex import plain
 from research_env.protocols.tags import Tags, first
 from research_env.tools.base import Tool
 from research_env.types import Call, Result

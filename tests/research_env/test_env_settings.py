@@ -50,6 +50,11 @@ MUSIQUE, SYNTHETIC = "ReSearch-MuSiQue-v0", "ReSearch-Synthetic-v0"
         ({"corpus": "synthetic"}, ["corpus='synthetic' is the name of a data set", "'pooled'", "index build"]),
         ({"instructions": "Answer."}, ["{question}", "exactly once"]),
         ({"instructions": "{question} {question}"}, ["{question}", "exactly once"]),
+        ({"instructions": "In \boxed{}: {question}"}, ["instructions=", "'\\x08' before 'oxed{}: {que'", r"\\boxed"]),
+        ({"instructions": "{question} \frac"}, ["'\\x0c' before 'rac'", r"\\boxed"]),
+        ({"instructions": "{question} \right"}, ["'\\r' before 'ight'"]),
+        ({"instructions": "{question} \x1b[2J \x00"}, ["'\\x1b' before"]),
+        ({"instructions": "{question} \ud800"}, ["'\\ud800' before"]),
         ({"num_entities": 7}, ["num_entities=7", "100 to 1,000,000"]),
         ({"num_entities": "7"}, ["num_entities='7'", "whole number"]),
         ({"world_seed": {1, 2}}, ["world_seed", "JSON"]),
@@ -114,6 +119,11 @@ def test_instructions_of_your_own(musique_home):
     env = gym.make(MUSIQUE, instructions="Use \\boxed{} please: {question} Go.")
     prompt, _ = env.reset(options={"question_id": "2hop__0"})
     assert prompt == "Use \\boxed{} please: Who founded the founder of Varn0a? Go."
+
+
+@pytest.mark.parametrize("fine", ["\t{question}\n", "{question}\r\n", "Antworte kurz – «{question}» 日本\u200d"])
+def test_tabs_and_line_ends_are_fine_in_instructions(fine):
+    assert gym.make(SYNTHETIC, instructions=fine, num_entities=100).reset(seed=0)[0].endswith(fine[-1:])
 
 
 def test_stop_strings_are_in_the_metadata():

@@ -112,6 +112,12 @@ class BadInstructions(ResearchProtocol):
         self.instructions = "Answer."
 
 
+class EatenBackslash(ResearchProtocol):
+    def __init__(self, tools: Any) -> None:
+        super().__init__(tools)
+        self.instructions = "Use \boxed{}: {question}"
+
+
 class ParsesNothing(ResearchProtocol):
     def parse(self, text: str) -> Any:
         return None
@@ -127,6 +133,7 @@ class ParsesWithError(ResearchProtocol):
     [
         ("BadStop", "stop=None"),
         ("BadInstructions", "write {question} in it once"),
+        ("EatenBackslash", r"control character '\x08' before 'oxed{}: {que'; write \\boxed for \boxed"),
         ("ParsesNothing", "returned NoneType, not a ParsedTurn"),
         ("ParsesWithError", "failed when it was tried (IndexError"),
     ],

@@ -26,7 +26,7 @@ from tests.research_env.actions import PROTOCOL
         (r"\boxed{\$5\,million, 20\%}", "$5 million, 20%"),
         (r"\boxed{AT\&T \textbackslash{} R\_D \#1}", r"AT&T \ R_D #1"),
         (r"\boxed{\(x\)}", "x"),
-        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\frac{1}{2}}", "1/2"),
         (r"\boxed{a\}b}", "a}b"),
         (r"{ } } \boxed{a} } {", "a"),
         (r"\boxed{a}} b", "a"),
