@@ -7,6 +7,7 @@ import re
 from research_env.protocols.latex import escape
 
 # Two backslashes are accepted because models often write LaTeX as if inside a string literal.
+_BOX = re.compile(r"\\boxed\s*+\{")
 _BRACE = re.compile(r"(?P<box>\\{1,2}boxed\s*+\{)|(?P<escape>\\[\\{}])|(?P<open>\{)|(?P<close>\})")
 
 
@@ -35,4 +36,4 @@ def last_boxed(text: str) -> str | None:
 
 def is_opened(text: str) -> bool:
     r"""Whether a `\boxed{` stands in the text, closed or not."""
-    return any(match.lastgroup == "box" for match in _BRACE.finditer(text))
+    return _BOX.search(text) is not None
