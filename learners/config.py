@@ -48,8 +48,8 @@ class Config(BaseModel):
     config: Path | None = None
     """TOML file with any of these settings."""
     env: str = "research"
-    """`research` (the preset's own environment; of a resumed run, its own) or a gymnasium id; `module:Id-v0` imports
-    the module first."""
+    """`research` (the preset's own environment, which its id means, too; of a resumed run, its own) or a gymnasium id;
+    `module:Id-v0` imports the module first."""
     env_kwargs: dict[str, Any] = {}
     """Keyword arguments of `gym.make`, JSON; on top of the preset's where `env` is `research`."""
     eval_env_kwargs: dict[str, Any] = {}

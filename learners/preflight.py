@@ -49,10 +49,8 @@ def check_prompts(config: Config, policy: str, *kwargs: Mapping[str, Any]) -> No
         policy: Folder or Hub id, for the tokenizer.
         kwargs: Keyword arguments of the environment, one or several times.
     """
-    from transformers import AutoTokenizer
-
     environment, most = config.environment(), config.engine.max_length
-    renderer = plugins.renderer(config.renderer)(AutoTokenizer.from_pretrained(policy))
+    renderer = plugins.renderer(config.renderer)(pretrained.tokenizer("--model", policy))
     for each in kwargs:
         with opened(environment, each) as env:
             lengths = sorted(len(renderer.begin(*reset(env, seed))) for seed in range(_PROMPTS))
@@ -123,13 +121,7 @@ def _check_policies(config: Config, trainers: int) -> None:
         except ValueError as error:
             raise ValueError(f"{option} {policy}: {error}") from None
     if config.renderer != "plain":  # e.g. this tokenizer has no chat template
-        from transformers import AutoTokenizer
-
-        try:
-            plugins.renderer(config.renderer)(AutoTokenizer.from_pretrained(policy))
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(reason if reason.startswith("--") else f"{option} {policy}: {reason}") from None
+        plugins.renderer(config.renderer)(pretrained.tokenizer(option, policy))
 
 
 def _check_length(config: Config, option: str, policy: str, own: Any) -> None:

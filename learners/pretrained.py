@@ -47,14 +47,25 @@ def settings(option: str, model: str) -> Any:
         check_folder(option, Path(model))
     from transformers import AutoConfig
 
+    return _load(AutoConfig, option, model)
+
+
+def tokenizer(option: str, model: str) -> Any:
+    """A policy's tokenizer; arguments and errors as `settings`."""
+    from transformers import AutoTokenizer
+
+    return _load(AutoTokenizer, option, model)
+
+
+def _load(kind: Any, option: str, model: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(model, local_files_only=True)
+        return kind.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError) as error:
         if Path(model).is_dir():
             raise ValueError(f"{option} {model}: {str(error).splitlines()[0]}") from None
     _ask_hub(option, model)
     try:
-        return AutoConfig.from_pretrained(model)
+        return kind.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise ValueError(f"{option} {model}: {str(error).splitlines()[0]}") from None
 

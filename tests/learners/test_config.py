@@ -234,6 +234,13 @@ def test_another_environment_takes_nothing_from_the_preset() -> None:
     assert (environment.eval_kwargs, environment.blind_kwargs) == ({"a": 1}, {})
 
 
+@pytest.mark.parametrize("env", ["research_env:ReSearch-Synthetic-v0", "ReSearch-Synthetic-v0"])
+def test_the_presets_environment_may_be_named_by_its_id(env: str) -> None:
+    assert load_config(["--env", env]).environment() == load_config([]).environment()
+    assert load_config(["--env", "ReSearch-Synthetic-v1"]).environment().kwargs == {}
+    assert load_config(["--env", "other:ReSearch-Synthetic-v0"]).environment().kwargs == {}
+
+
 def test_wrappers_and_metrics_belong_to_the_environment(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[research]\nmetrics = "a:b"\nwrappers = ["c:D", { name = "e:F", kwargs = { g = 1 } }]\n')
