@@ -37,6 +37,7 @@ from research_env.types import Hit
 
 MAX_QUERIES = 16_384
 MAX_TOP_K = 100
+MAX_PASSAGES = 262_144  # of one answer, about 200 MB
 _MAX_SEARCHES = 1_000  # requests that wait for the backend; further ones get status 503, and a trainer asks again
 
 # Pydantic takes no string with half of a surrogate pair in it. One such query must not fail the others of its batch.
@@ -93,6 +94,9 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
     async def find(queries: Sequence[str], passages: int) -> list[list[Hit]]:
         # Counted only here, where a request is whole: those that are still being sent take no room from a search.
         nonlocal searches
+        if len(queries) * passages > MAX_PASSAGES:
+            asked = f"{len(queries):,} queries of {passages} passages"
+            raise HTTPException(422, f"body: {asked} are more than {MAX_PASSAGES:,} in all; send fewer at once")
         if searches >= _MAX_SEARCHES:
             raise RetrievalUnavailable(f"{searches:,} searches are waiting already; ask again later")
         searches += 1
@@ -119,6 +123,8 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
     @app.exception_handler(404)
     @app.exception_handler(405)
     @app.exception_handler(413)
+    @app.exception_handler(422)
+    @app.exception_handler(503)
     async def unfit(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 

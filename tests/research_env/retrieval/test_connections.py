@@ -19,6 +19,7 @@ from research_env.retrieval.gateway.gateway import Gateway
 from tests.research_env.retrieval.fake_backend import Backend, hold
 
 server = pytest.importorskip("research_env.retrieval.remote.server")
+guard = pytest.importorskip("research_env.retrieval.remote.guard")
 connections = pytest.importorskip("research_env.retrieval.remote.connections")
 
 HALF_A_HEAD = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-"
@@ -217,6 +218,24 @@ def flood(one: socket.socket, chunk: bytes) -> None:
             one.sendall(chunk)
     except OSError:
         pass
+
+
+def test_all_bodies_together_are_bounded_and_small_ones_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_MAX_BODIES", 1 << 20)
+    large = HEAD + b"Content-Length: 400000\r\n\r\n" + b" " * 399_999
+    with ExitStack() as stack, running(Backend(64)) as port:
+        held = [connect(port, stack, large) for _ in range(2)]
+        third = connect(port, stack, large)
+        assert third.recv(1 << 16).startswith(b"HTTP/1.1 503")
+        assert ask(port, "small") == 200
+        for one in held:
+            one.close()
+        for _ in range(100):  # until the server has noticed that they are closed
+            again = connect(port, stack, large + b"x")
+            if (answer := again.recv(1 << 16)[:12]) != b"HTTP/1.1 503":
+                break
+            time.sleep(0.05)
+        assert answer == b"HTTP/1.1 422"
 
 
 @pytest.mark.parametrize("head", [b"", b"Content-Length: 18\r\n"])

@@ -94,6 +94,8 @@ def test_the_research_protocol(client: Any) -> None:
     ("path", "body", "said"),
     [
         ("/retrieve", {"queries": ["x"] * 16_385}, "body.queries: List should have at most 16384 items"),
+        ("/retrieve", {"queries": ["x"] * 2_700, "topk": 100}, "body: 2,700 queries of 100 passages are more than"),
+        ("/batch_search", {"query": ["x"] * 16_384, "top_n": 17}, "body: 16,384 queries of 17 passages are more than"),
         ("/retrieve", {"queries": {"0": "x"}}, "body.queries: Input should be a valid list"),
         ("/retrieve", {"queries": None}, "body.queries: Input should be a valid list"),
         ("/retrieve", {"queries": ["x", 7, None]}, "body.queries.1: Input should be a valid string"),
