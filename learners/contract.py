@@ -66,9 +66,10 @@ class Info(TypedDict, total=False):
 
     # When the episode has ended. Nothing of this may be there earlier: it could tell the policy the answer.
     em: float
-    """Exact match of the answer, 0.0 or 1.0. A metric; without it, the episode's reward is used in its place."""
+    """Exact match of the answer, 0.0 or 1.0. A metric; without it, people are shown the reward, the length and every
+    other number that the environment reports when an episode ends."""
     f1: float
-    """Overlap of the answer's words with a golden answer's, 0.0 to 1.0."""
+    """Overlap of the answer's words with a golden answer's, 0.0 to 1.0. A metric."""
     format_ok: bool
     """Whether every turn was well formed and the episode ended with an answer. A metric."""
     golden_answers: Sequence[str]

@@ -1,4 +1,5 @@
-"""Metrics of episodes. The only file of the learners that knows hops, exact match, searches and format."""
+"""Metrics of episodes, and how they are told. The only file of the learners that knows hops, exact match, searches and
+format."""
 
 from __future__ import annotations
 
@@ -8,8 +9,19 @@ from typing import Any
 
 from learners.types import Status, Trajectory
 
-METRICS = ("em", "searches", "format_ok")
-"""Keys of `info` that are metrics; see `learners.contract.Info`."""
+Metrics = Mapping[str, Mapping[str, float]]
+"""Metric -> group of questions -> value."""
+METRICS = ("em", "f1", "searches", "format_ok")
+"""Keys of `info` that are metrics where the environment has them; see `learners.contract.Info`."""
+_HEADLINE = ("em", "searches", "format_ok")
+"""What a line for a person has room for, of an environment that knows exact match."""
+_LABELS = {"em": "EM", "format_ok": "format"}
+_COUNTS = frozenset({"questions", "dropped"})
+"""What an evaluation counts, beside its metrics."""
+_TAKEN = _COUNTS | {"reward", "length", "hops", "question_id", *METRICS}
+"""Keys of `info` that are no numbers of the environment's own, or whose names are taken."""
+_OF_A_STEP = frozenset({"policy", "tokens", "episodes", "seconds"})
+"""Numbers of a training step that begin with these are not of the environment."""
 
 
 def group_of(info: Mapping[str, Any]) -> str:
@@ -26,25 +38,37 @@ def question_ids(trajectories: Iterable[Trajectory]) -> set[str]:
 
 
 def title(group: str) -> str:
-    """A group for a reader: `"1 hop"`, `"2 hops"`, or `"all"`."""
-    return {"all": "all", "1": "1 hop"}.get(group, f"{group} hops")
+    """A group for a reader: `"1 hop"`, `"2 hops"`, or its own name."""
+    return f"{group} {'hop' if group == '1' else 'hops'}" if group.isdigit() else group
+
+
+def label(metric: str) -> str:
+    """A metric for a reader."""
+    return _LABELS.get(metric, metric)
 
 
 def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
-    """Metrics as means over the episodes of each hop count.
+    """What an environment reports, as means over the episodes of each hop count.
 
     Returns:
-        Metric -> hop count -> mean, for each of `METRICS`, and `questions`, a count, e.g.
-        `{"em": {"1": 0.98, "2": 0.93}, …, "questions": {"1": 500, "2": 500}}`. Where the environment reports no hop
-        count there is one group, `"all"`.
+        Metric -> hop count -> mean, and `questions`, a count, e.g.
+        `{"reward": {"1": 0.9, "2": 0.8}, "length": …, "em": …, "questions": {"1": 500, "2": 500}}`. Where the
+        environment reports no hop count there is one group, `"all"`. The metrics are `reward`, `length` (tokens), those
+        of `METRICS` that the environment has, and every other number in its last `info`.
     """
     groups: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
         groups[group_of(trajectory.info)].append(trajectory)
+    known = [metric for metric in METRICS if any(metric in t.info for t in trajectories)]
+    own = sorted({name for t in trajectories for name in _own(t.info)})
     result: dict[str, dict[str, float]] = {}
     for group, members in sorted(groups.items()):
-        for metric in METRICS:
-            result.setdefault(metric, {})[group] = sum(_value(t, metric) for t in members) / len(members)
+        values = {metric: [_value(t, metric) for t in members] for metric in known}
+        values |= {name: [float(t.info[name]) for t in members if name in _own(t.info)] for name in own}
+        values |= {"reward": [t.reward for t in members], "length": [float(len(t.ids)) for t in members]}
+        for metric in ("reward", "length", *known, *own):
+            if values[metric]:
+                result.setdefault(metric, {})[group] = sum(values[metric]) / len(values[metric])
         result.setdefault("questions", {})[group] = len(members)
     return result
 
@@ -52,9 +76,47 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
 def _value(trajectory: Trajectory, metric: str) -> float:
     """A metric of one episode: 0.0 where it has none, e.g. because the token budget ended it before it answered."""
     # A token budget ended the episode before it answered, whatever the environment said of it so far.
-    if trajectory.status is Status.LENGTH and metric in ("em", "format_ok"):
+    if trajectory.status is Status.LENGTH and metric != "searches":
         return 0.0
-    # An environment that ended the episode without the key knows no exact match.
-    if metric == "em" and "em" not in trajectory.info:
-        return trajectory.reward
     return float(trajectory.info.get(metric) or 0.0)
+
+
+def _own(info: Mapping[str, Any]) -> dict[str, float]:
+    """An environment's own numbers."""
+    return {k: v for k, v in info.items() if isinstance(v, int | float) and k not in _TAKEN}
+
+
+def headline(metrics: Iterable[str]) -> list[str]:
+    """The metrics that a person is shown: exact match and what belongs to it, or else whatever there is."""
+    names = [name for name in metrics if name not in _COUNTS]
+    return [name for name in _HEADLINE if name in names] if "em" in names else names
+
+
+def of_step(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The metrics among the numbers of a training step, whose names are `metric/group`."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in values.items():
+        metric, _, group = name.rpartition("/")
+        if metric and metric.split("/")[0] not in _OF_A_STEP:
+            found.setdefault(metric, {})[group] = value
+    return found
+
+
+def told(metrics: Metrics) -> str:
+    """Metrics in one line, e.g. `1/2 hops: EM 0.98/0.93  searches 1.02/2.10  format 1.00/1.00`."""
+    names = headline(metrics)
+    groups = sorted({group for name in names for group in metrics[name]})
+    head = "/".join(groups[:-1] + [title(group) for group in groups[-1:]])
+
+    def values(name: str) -> str:
+        return "/".join(f"{metrics[name][group]:.2f}" if group in metrics[name] else "-" for group in groups)
+
+    return ("" if groups == ["all"] else f"{head}: ") + "  ".join(f"{label(name)} {values(name)}" for name in names)
+
+
+def of_episode(trajectory: Trajectory) -> str:
+    """How one episode went, e.g. `reward 1, EM 1, searches 2, format 1, terminated`."""
+    info = trajectory.info
+    values = {metric: _value(trajectory, metric) for metric in METRICS if metric in info} | _own(info)
+    numbers = {"reward": trajectory.reward} | {name: values[name] for name in headline(values)}
+    return ", ".join([*(f"{label(name)} {value:g}" for name, value in numbers.items()), str(trajectory.status)])

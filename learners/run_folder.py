@@ -84,6 +84,26 @@ def _told(config: Config) -> Iterator[None]:
         raise ValueError(f"--runs {config.runs}: {error}; give another folder") from error
 
 
+def is_finished(folder: Path, config: Config) -> str:
+    """What to say of a run that has nothing left to do; empty for every other."""
+    if not config.resume or not (folder / "summary.json").exists():
+        return ""
+    _, state = checkpoint.read_state(folder)
+    done = int(state["step"])
+    # Every evaluation counts dropped episodes; one that is missing is still to be made.
+    wanted = ["after", "after_no_search"] if config.environment().blind_kwargs else ["after"]
+    evaluated = config.eval_questions == 0 or all(f"dropped_{key}" in state["results"] for key in wanted)
+    if done < config.steps or not evaluated:
+        return ""
+    return f"finished: {done} of {config.steps} steps; add --steps {(done // 50 + 1) * 50} to train on"
+
+
+def to_go_on(config: Config, folder: Path) -> str:
+    """The options that resume this run."""
+    runs = "" if config.runs == Path("runs") else f"--runs {config.runs} "
+    return f"--resume {runs}--name {folder.name}"
+
+
 def _check_new(config: Config, folder: Path) -> None:
     if not folder.exists():
         return

@@ -171,7 +171,7 @@ def test_the_last_line_is_the_folder(run: Finished) -> None:
 def test_engine_and_trainer_agree(run: Finished) -> None:
     """Before its first update the trainer gives each sampled token the engine's probability, 1e-5 nats on average."""
     metrics = run.metrics()
-    assert [row["step"] for row in metrics] == list(range(STEPS))
+    assert [row["step"] for row in metrics] == list(range(1, STEPS + 1))
     assert metrics[0]["policy/engine_gap"] < 1e-5
     assert max(row["policy/engine_gap"] for row in metrics) < 1e-4, "weights did not arrive as they were sent"
 
@@ -237,7 +237,7 @@ def test_an_interrupted_run_is_resumed(machine: Machine) -> None:
     out = machine.run("learners.grpo", *again)
     assert f"resuming after step {done}" in out
     finished = Finished(machine.runs / "stopped", out)
-    assert [row["step"] for row in finished.metrics()] == list(range(done + 2))
+    assert [row["step"] for row in finished.metrics()] == list(range(1, done + 3))
     assert finished.summary()["em_before"] == state["results"]["em_before"]
     assert "em_after" in finished.summary()
     assert machine.survivors() == []

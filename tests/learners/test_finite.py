@@ -20,7 +20,7 @@ from learners.errors import Fault
 from learners.loop import learn
 from learners.packing import pack
 from learners.plugins import PluginFault
-from learners.run import line
+from learners.report import line
 from learners.trainer import Trainer
 from learners.types import Batch, Credit, Group, Loss, Scores, TokenInputs, Trajectory
 

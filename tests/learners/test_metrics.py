@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from learners.metrics import by_hops, group_of
+from learners.metrics import by_hops, group_of, of_episode, of_step, told
 from learners.transcript import Transcript
 from learners.types import Completion, Status, Trajectory
 
@@ -37,14 +37,18 @@ def test_means_by_hop_count() -> None:
 def test_an_episode_cut_off_by_the_token_budget_scores_nothing() -> None:
     """Its `info` is that of a turn in the middle, where the environment says None."""
     cut = episode({"hops": 1, "em": None, "searches": 2, "format_ok": None}, 0.0)
-    assert by_hops([cut]) == {"em": {"1": 0.0}, "searches": {"1": 2.0}, "format_ok": {"1": 0.0}, "questions": {"1": 1}}
+    result = by_hops([cut])
+    assert {name: result[name] for name in ("em", "searches", "format_ok")} == {
+        "em": {"1": 0.0}, "searches": {"1": 2.0}, "format_ok": {"1": 0.0},
+    }  # fmt: skip
 
 
 def test_what_was_said_before_the_cut_does_not_count() -> None:
     """Some environments report at every turn, as if the episode ended with it."""
     cut = replace(episode({"em": 1.0, "searches": 2, "format_ok": True}, 0.5), status=Status.LENGTH)
     assert by_hops([cut]) == {
-        "em": {"all": 0.0}, "searches": {"all": 2.0}, "format_ok": {"all": 0.0}, "questions": {"all": 1}
+        "reward": {"all": 0.5}, "length": {"all": 2.0}, "em": {"all": 0.0}, "searches": {"all": 2.0},
+        "format_ok": {"all": 0.0}, "questions": {"all": 1},
     }  # fmt: skip
 
 
@@ -53,10 +57,47 @@ def test_groups_are_whole_numbers_however_they_are_written() -> None:
     assert group_of({}) == "all"
 
 
-def test_an_environment_that_reports_nothing_is_scored_by_its_reward() -> None:
-    result = by_hops([episode({}, 0.5, 0.25), episode({}, 0.0)])
-    assert result["em"] == {"all": 0.375}
-    assert result["searches"] == result["format_ok"] == {"all": 0.0}
+def test_an_environment_is_reported_by_what_it_has() -> None:
+    """No exact match, searches or format that it does not know; whatever numbers it gives, where it gives them."""
+    result = by_hops([
+        episode({"moves": 3, "won": True, "note": "text", "board": [1, 2]}, 0.5, 0.25),
+        episode({"moves": 4, "won": False, "stars": 2.0}, 0.0),
+        episode({}, 0.0),
+    ])  # fmt: skip
+    assert result == {
+        "reward": {"all": 0.25}, "length": {"all": pytest.approx(7 / 3)}, "moves": {"all": 3.5}, "stars": {"all": 2.0},
+        "won": {"all": 0.5}, "questions": {"all": 3},
+    }  # fmt: skip
+    assert by_hops([episode({}, 1.0)]) == {"reward": {"all": 1.0}, "length": {"all": 2.0}, "questions": {"all": 1}}
+
+
+def test_metrics_in_a_line() -> None:
+    ours = {"reward": {"1": 0.9}, "em": {"1": 0.98, "2": 0.5}, "searches": {"1": 1.0, "2": 2.25}, "questions": {"1": 2}}
+    assert told(ours) == "1/2 hops: EM 0.98/0.50  searches 1.00/2.25"
+    assert told({"em": {"1": 1.0}}) == "1 hop: EM 1.00"
+    assert told({"reward": {"all": 0.25}, "moves": {"all": 3.5}, "dropped": {"all": 0}}) == "reward 0.25  moves 3.50"
+    assert told({"reward": {"bridge": 0.2, "other": 0.4}, "won": {"other": 1.0}}) == (
+        "bridge/other: reward 0.20/0.40  won -/1.00"
+    )
+
+
+def test_an_episode_in_a_line() -> None:
+    assert of_episode(episode({"em": 1.0, "f1": 1.0, "searches": 2, "format_ok": True, "turn": 3}, 1.0)) == (
+        "reward 1, EM 1, searches 2, format 1, terminated"
+    )
+    assert of_episode(episode({"moves": 3, "won": True}, 0.5)) == "reward 0.5, moves 3, won 1, terminated"
+
+
+def test_metrics_of_a_step_are_found_among_its_numbers() -> None:
+    step = {"reward/all": 0.5, "reward": 0.5, "a/b/all": 1.0}
+    others = {
+        "policy/kl": 0.1,
+        "tokens/episode": 9.0,
+        "seconds/train": 1.0,
+        "episodes/dropped": 0,
+        "groups_rejected": 1,
+    }
+    assert of_step(step | others) == {"reward": {"all": 0.5}, "a/b": {"all": 1.0}}
 
 
 def test_no_episodes_have_no_metrics() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from learners.config import load_config
-from learners.errors import ActorFault, Fault
+from learners.curve import draw
+from learners.errors import ActorFault, DiskFault, Fault
 from learners.report import Reporter
 from learners.run import Run, main, uninterrupted
 
@@ -36,16 +37,47 @@ def test_ctrl_c_waits_until_the_step_is_whole(number: int) -> None:
 
 def test_reading_the_history_changes_nothing_and_forgetting_does(tmp_path: Path) -> None:
     report = Reporter(tmp_path)
-    for step in range(4):
+    for step in range(1, 5):
         report.metrics(step, {"em/1": step / 4})
     report.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 4, "em')  # a kill in the middle of a write
+        file.write('{"step": 5, "em')  # a kill in the middle of a write
     before = (tmp_path / "metrics.jsonl").read_text()
-    assert [row["step"] for row in report.history()] == [0, 1, 2, 3]
+    assert [row["step"] for row in report.history()] == [1, 2, 3, 4]
     assert (tmp_path / "metrics.jsonl").read_text() == before
-    report.forget_from(2)
-    assert [row["step"] for row in report.history()] == [0, 1]
+    report.forget_after(2)
+    assert [row["step"] for row in report.history()] == [1, 2]
+
+
+def test_a_run_of_an_older_version_counted_from_0(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {step}, "reward": {step}.5}}\n' for step in range(4)))
+    report = Reporter(tmp_path)
+    report.forget_after(3)
+    assert [(row["step"], row["reward"]) for row in report.history()] == [(1, 0.5), (2, 1.5), (3, 2.5)]
+    report.forget_after(3)  # and it is not counted up again
+    assert [row["step"] for row in report.history()] == [1, 2, 3]
+
+
+def test_a_full_disk_is_named_by_the_record_of_steps(tmp_path: Path) -> None:
+    report = Reporter(tmp_path)
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(DiskFault, match=rf"{tmp_path}.*the disk is full"):
+        report.metrics(1, {"reward": 0.5})
+
+
+def test_the_curve_marks_what_is_sampled_and_what_is_greedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, *_, **__: drawn.append(self))
+    rows = [{"step": step, "reward/all": 0.1 * step, "won/all": 0.5, "policy/kl": 0.1} for step in (1, 2, 3)]
+    draw(tmp_path / "curve.png", rows, {0: {"reward": {"all": 0.0}}, 3: {"reward": {"all": 0.4}}})
+    (figure,) = drawn
+    assert [axis.get_title() for axis in figure.axes] == ["reward", "won"]
+    training, evaluation = figure.axes[0].lines
+    assert (list(training.get_xdata()), training.get_marker()) == ([1, 2, 3], "None")
+    assert (list(evaluation.get_xdata()), list(evaluation.get_ydata())) == ([0, 3], [0.0, 0.4])
+    assert (evaluation.get_marker(), evaluation.get_linestyle()) == ("o", "None")
+    assert [text.get_text() for text in figure.legends[0].texts] == ["training, sampled", "evaluation, greedy"]
+    draw(tmp_path / "curve.png", [], {})  # nothing to draw
 
 
 class Failing:
