@@ -21,6 +21,9 @@ from research_env.protocols.latex_tables import (
     WRAPPERS,
 )  # fmt: skip
 
+# With spaces around it stays: such answers exist, "10 July -- 31 October 1940".
+_BETWEEN_WORDS = r"(?<=[\w})])---?(?=[\w{(\\])"
+_DASH = re.compile(_BETWEEN_WORDS)
 # Two backslashes are accepted because models often write LaTeX as if inside a string literal.
 _TOKEN = re.compile(
     r"(?P<degree>\^\s*+(?:\{\s*+\\{1,2}circ\s*+\}|\\{1,2}circ(?![A-Za-z])))"
@@ -32,11 +35,11 @@ _TOKEN = re.compile(
     r"|(?P<nothing>\\[!()\[\]@-])"
     r"|(?P<dollar>\$\$?)"
     r"|(?P<tie>~)"
-    r"|(?P<dash>(?<=[\w})])---?(?=[\w{(\\]))"
+    rf"|(?P<dash>{_BETWEEN_WORDS})"
     r"|(?P<brace>[{}])"
 )
 # Its folders may be called `new` or `to`; LaTeX in an answer with a colon has braces, nearly always.
-_PATH = re.compile(r"[^{]*\b[A-Za-z]:\\[^{]*")
+_PATH = re.compile(r"\b[A-Za-z]:\\")
 _ARGUMENT = re.compile(r"\s*+\{[^{}]*+\}")
 _OPENING = re.compile(r"\s*+\{")
 _BLANK = re.compile(r"\s++")
@@ -59,7 +62,7 @@ _ESCAPES = str.maketrans(
 
 def escape(text: str) -> str:
     r"""`text` as LaTeX: `plain(escape(text))` is `text.strip()`, and its braces balance."""
-    return re.sub("(?<=-)(?=-)", r"\\mbox{}", text.translate(_ESCAPES))
+    return _DASH.sub(lambda dash: r"\mbox{}".join(dash[0]), text.translate(_ESCAPES))
 
 
 def plain(latex: str) -> str:
@@ -69,7 +72,7 @@ def plain(latex: str) -> str:
     """
     if len(latex) > _LONGEST or not ("\\" in latex or "$" in latex or "~" in latex or "--" in latex):
         return latex.strip()
-    if _PATH.fullmatch(latex):
+    if "{" not in latex and _PATH.search(latex):
         return latex.strip()
     return _Reader(latex).read().strip()
 
