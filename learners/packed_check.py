@@ -52,7 +52,7 @@ def check(model: Any, longest: int) -> None:
         raise _refusal({f"convolutions over tokens ({convolving})"})
     _reached.clear()
     model.config.get_text_config()._packed_longest = longest
-    # The experts of a mixture are chosen by numbers, which this model does not have; all at once needs none.
+    # A mixture chooses its experts by numbers, which this model does not have; this way to run all needs none.
     model.config.get_text_config()._experts_implementation = "batched_mm"
     zeros = torch.zeros(1, _TOKENS, dtype=torch.long, device="meta")
     try:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from learners.types import Batch
 
 ATTENTION = "packed"
+CHUNK = 1024
+"""Tokens whose logits are float32 at one time."""
 
 
 _HARMLESS = frozenset(
@@ -82,6 +87,18 @@ def load_model(folder: str, dtype: torch.dtype, device: str) -> PreTrainedModel:
     return model.to(device).eval()
 
 
+def layers_of(model: PreTrainedModel) -> list[Any]:
+    """The layers of a model, which transformers marks as what can be computed again."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def recompute(model: PreTrainedModel) -> None:
+    """Let each layer keep its input alone, and compute the rest again in the backward pass."""
+    for layer in layers_of(model):
+        # transformers' own switch works in training mode only, and with it dropout.
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+
+
 def token_logprobs(model: PreTrainedModel, batch: Batch, temperature: float = 1.0) -> Tensor:
     """Log-probability of each token in `batch.mask`, in order, `[N]` nats, under `model`.
 
@@ -100,4 +117,12 @@ def token_logprobs(model: PreTrainedModel, batch: Batch, temperature: float = 1.
         use_cache=False,
         logits_to_keep=targets - 1,  # the logits at a position are of the token after it
     ).logits[0]
-    return -F.cross_entropy(logits.float() / temperature, ids[targets], reduction="none")
+    if len(logits) <= CHUNK:
+        return _chosen(logits, ids[targets], temperature)
+    # Float32 logits of all tokens are the largest tensors of a step. A chunk's are computed again for its gradient.
+    chunks = zip(logits.split(CHUNK), ids[targets].split(CHUNK), strict=True)
+    return torch.cat([checkpoint(_chosen, *chunk, temperature, use_reentrant=False) for chunk in chunks])
+
+
+def _chosen(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    return -F.cross_entropy(logits.float() / temperature, ids, reduction="none")

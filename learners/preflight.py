@@ -6,9 +6,11 @@ torch and transformers are imported where they are asked something, so that a mi
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from learners import plugins, policies, pretrained
@@ -109,19 +111,34 @@ def _check_policies(config: Config, trainers: int) -> None:
             )
         if config.renderer == "templated":
             raise ValueError("--renderer templated: the tiny policy has no chat template; use --renderer plain")
+        _check_tiny(config, trainers)
         return
     option = "--resume:" if config.resume else "--model"
     own = pretrained.settings(option, policy)
     _check_length(config, option, policy, own)
-    if trainers:  # an evaluation packs nothing
-        from learners import packed_check
-
-        try:
-            packed_check.check(packed_check.build(own), config.engine.max_length)
-        except ValueError as error:
-            raise ValueError(f"{option} {policy}: {error}") from None
+    _check_model(config, f"{option} {policy}", own, trainers)
     if config.renderer != "plain":  # e.g. this tokenizer has no chat template
         plugins.renderer(config.renderer)(pretrained.tokenizer(option, policy))
+
+
+def _check_tiny(config: Config, trainers: int) -> None:
+    """Of what a tiny policy needs, only shared memory can be too small. Counting takes seconds of imports."""
+    if trainers and Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free < 2**30:
+        from learners import room
+
+        room.check_shared(config, room.skeleton(config), trainers)
+
+
+def _check_model(config: Config, who: str, own: Any, trainers: int) -> None:
+    from learners import packed_check, room
+
+    try:
+        model = packed_check.build(own)
+        if trainers:  # an evaluation packs nothing
+            packed_check.check(model, config.engine.max_length)
+    except ValueError as error:
+        raise ValueError(f"{who}: {error}") from None
+    room.check(config, model, trainers)
 
 
 def _check_length(config: Config, option: str, policy: str, own: Any) -> None:
@@ -159,7 +176,12 @@ def _check_cluster(address: str) -> None:
     if not host:
         return  # "", "auto" and "local" name no machine
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        with socket.create_connection((host, int(port)), timeout=5) as server:
+            if os.environ.get("RAY_USE_TLS") != "1":
+                # Ray speaks HTTP/2, whose first answer is a frame of settings, type 4 (RFC 9113, section 3.4).
+                server.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4" + bytes(5))
+                if server.recv(9)[3:4] != b"\4":
+                    raise OSError("something else does")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}); start it, or unset it"

@@ -258,7 +258,12 @@ def main(arguments: Sequence[str] | None = None, algorithm: str = "grpo") -> int
             check_folder(config)
             say(config.model_dump_json(indent=2))
             say(placement(config))
-            check(config)
+            try:
+                check(config)
+            finally:
+                from learners import room  # it imports torch and transformers
+
+                say(room.table(config))
             return 0
         with claim(config) as folder:
             check(config)

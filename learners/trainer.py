@@ -25,7 +25,7 @@ from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import Algorithm
 from learners.config import Config
 from learners.errors import Fault
-from learners.packed_model import load_model, token_logprobs
+from learners.packed_model import layers_of, load_model, recompute, token_logprobs
 from learners.plugins import PluginFault
 from learners.types import Batch, Loss, TokenInputs
 
@@ -67,11 +67,13 @@ class Trainer:
         """Updates in a row, up to now, that were not made."""
 
     def _shard(self, model: Any, dtype: torch.dtype) -> Any:
+        if self.config.trainer.recompute:
+            recompute(model)
         if self.config.trainer.count > 1:
             from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
             precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-            for layer in model.model.layers:
+            for layer in layers_of(model):
                 fully_shard(layer, mp_policy=precision)
             fully_shard(model, mp_policy=precision)
         return model

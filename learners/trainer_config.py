@@ -22,6 +22,8 @@ class TrainerConfig(BaseModel):
     """CPU threads of each trainer (CPU only)."""
     max_batch_tokens: int = Field(8192, ge=16)
     """Tokens of one forward and backward pass."""
+    recompute: bool = False
+    """Compute activations again in the backward pass: a third more work, and a small part of the memory."""
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate of AdamW."""
     final_learning_rate: float | None = Field(None, gt=0)

@@ -25,6 +25,23 @@ def make_tokenizer(texts: Iterable[str], tags: Iterable[str], vocabulary: int) -
     return tokenizer
 
 
+def shape(config: TinyConfig, vocabulary: int, max_length: int) -> Qwen2Config:
+    """The model's configuration, but for the ids of special tokens."""
+    return Qwen2Config(
+        vocab_size=-(-vocabulary // 64) * 64,
+        hidden_size=config.hidden,
+        intermediate_size=config.feed_forward,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=max_length,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=True,
+        initializer_range=0.06,
+        bos_token_id=None,
+    )
+
+
 def make_model(config: TinyConfig, tokenizer: Qwen2Tokenizer, max_length: int, seed: int) -> Qwen2ForCausalLM:
     """A Qwen2 model whose weights start out able to copy.
 
@@ -34,23 +51,9 @@ def make_model(config: TinyConfig, tokenizer: Qwen2Tokenizer, max_length: int, s
     and 1 start as them; which copy to make, and when, is left to learning.
     """
     torch.manual_seed(seed)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=-(-len(tokenizer) // 64) * 64,
-            hidden_size=config.hidden,
-            intermediate_size=config.feed_forward,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.heads,
-            max_position_embeddings=max_length,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-            tie_word_embeddings=True,
-            initializer_range=0.06,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    settings = shape(config, len(tokenizer), max_length)
+    settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model = Qwen2ForCausalLM(settings)
     head = config.hidden // config.heads
     angles = 1e6 ** (-torch.arange(0, head, 2) / head)  # radians a position, one for each rotated pair of a head
     with torch.no_grad():

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import ray
 
-from learners import seeds
+from learners import preflight, seeds
 from learners.cluster import open_cluster
 from learners.cluster.failures import failure, get
 from learners.cluster.local import LocalCluster
@@ -113,6 +113,30 @@ def test_a_neighbour_of_a_dead_actor_is_not_blamed() -> None:
     calls = {"trainer 0": trainers[0].fail.remote(RuntimeError("Connection closed by peer"))}
     with pytest.raises(ActorFault, match=r"^trainer 1 died: "):
         get(calls | {"trainer 1": trainers[1].wait.remote(0)})
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_real_cluster_answers_before_a_run() -> None:
+    preflight._check_cluster(ray.get_runtime_context().gcs_address)
+
+
+def test_a_run_starts_a_ray_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of somebody else on this machine, which Ray would find by itself."""
+    asked: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        asked.append(address)
+        raise ConnectionError("no cluster")
+
+    monkeypatch.setattr(ray, "init", init)
+    for given, expected in [(None, "local"), ("", "local"), ("auto", "auto"), ("10.0.0.1:6379", "10.0.0.1:6379")]:
+        if given is None:
+            monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        else:
+            monkeypatch.setenv("RAY_ADDRESS", given)
+        with pytest.raises(Fault, match=f"Ray cannot start with RAY_ADDRESS={expected}: no cluster"):
+            open_cluster(load_config(ARGUMENTS), "nowhere")
+    assert asked == ["local", "local", "auto", "10.0.0.1:6379"]
 
 
 def test_an_engine_whose_own_process_died_names_the_usual_reason() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,10 +30,28 @@ def test_a_cluster_that_is_not_there_is_named_at_once(monkeypatch: pytest.Monkey
         assert "\n" not in str(caught.value)
 
 
-def test_a_cluster_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("answer", "refused"), [(b"\0\0\0\4" + bytes(5), None), (b"HTTP/1.1 400 Bad Request", "something else does")]
+)
+def test_only_a_cluster_of_rays_is_taken(answer: bytes, refused: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would wait 40 seconds for another program on that port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(64)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
-        check_machine(load_config([]), trainers=1)
+        if refused is None:
+            check_machine(load_config([]), trainers=1)
+        else:
+            with pytest.raises(ValueError, match=refused):
+                check_machine(load_config([]), trainers=1)
+        thread.join()
 
 
 def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, tiny_folder: object) -> None:

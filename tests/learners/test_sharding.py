@@ -25,7 +25,8 @@ SCORES = frozenset({"old", "reference"})
 
 
 def configured(count: int) -> Config:
-    return load_config(["--trainer.threads", "1", "--trainer.count", str(count)])
+    # Several ranks also compute activations again, which changes nothing.
+    return load_config(["--trainer.threads", "1", "--trainer.count", str(count), *["--trainer.recompute"][: count - 1]])
 
 
 def rank_main(
