@@ -179,7 +179,10 @@ def _saved(place: Path) -> Mapping[str, Any] | None:
         saved = json.loads(path.read_text("utf-8")).get("config")
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    return saved if isinstance(saved, Mapping) else None
+    # An algorithm plays no episode, and somebody else's may not be installed here.
+    return (
+        {k: v for k, v in saved.items() if k not in ("algorithm", "objective")} if isinstance(saved, Mapping) else None
+    )
 
 
 def _what_counts(config: Config) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def add(
         elif inner or kind in (dict, list):
             options |= {"action": _Add, "const": list if kind is list else dict}
         else:
-            options["type"] = _scalar
+            options["type"] = _any if kind is object else _scalar
         group.add_argument(f"--{place.replace('_', '-')}", **options)
         if inner:
             inside = now if isinstance(now, Mapping) else now.model_dump() if isinstance(now, inner) else {}
@@ -164,6 +164,10 @@ def _help(field: FieldInfo, now: Any, inner: type | None) -> str:
 
 def _scalar(text: str) -> Any:
     return None if text == "null" else text
+
+
+def _any(text: str) -> Any:
+    return _loose(text) if text[:1] in "[{" else _scalar(text)
 
 
 def _no_number(text: str) -> NoReturn:

@@ -103,6 +103,12 @@ def test_settings_of_an_older_version_are_read(trained: Trained) -> None:
     assert notes == []
 
 
+def test_the_algorithm_it_was_trained_with_is_not_needed(trained: Trained) -> None:
+    saved = load_config([]).model_dump(mode="json") | {"algorithm": "not_here:Mine", "objective": {"beta": 1}}
+    config, notes = configured(trained(config=saved))
+    assert (config.environment(), notes) == (load_config([]).environment(), [])
+
+
 def test_the_folder_of_the_run_will_do(trained: Trained) -> None:
     place = trained()
     assert evaluate.find(str(place.parent)) == place

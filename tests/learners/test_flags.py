@@ -50,6 +50,8 @@ def parser() -> flags.Parser:
         (["--steps", "3", "--steps=4"], {"steps": "4"}),
         (["--learning-rate", "null"], {"learning_rate": None}),
         (["--on"], {"on": True}),
+        (["--either", "[1, 2]"], {"either": [1, 2]}),
+        (["--either", "4"], {"either": "4"}),
         (["--no-on"], {"on": False}),
         (["--table", '{"a": 1}', "--table", "b=2,c=x"], {"table": {"a": 1, "b": 2, "c": "x"}}),
         (["--table", '{"a": {"b": 1}}'], {"table": {"a": {"b": 1}}}),
