@@ -92,7 +92,7 @@ def test_vllm_stays_behind_the_seams() -> None:
 RANKS = {
     "research_env": [
         "errors types text wording progress spaces wrappers",
-        "names files rewards evidence render info order",
+        "names files rewards evidence render info order shared_texts",
         "tools corpora questions synthetic",
         "protocols retrieval registration dataset_checks",
         "__init__ loading episode random_turns plugins",

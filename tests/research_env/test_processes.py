@@ -11,8 +11,11 @@ import cloudpickle
 import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 
 import research_env  # noqa: F401  (registers the ids)
+from research_env.shared_texts import ROOM
+from research_env.spaces import Prose
 from tests.research_env.test_info import FIRST, MUSIQUE, answer, search
 
 SYNTHETIC = "ReSearch-Synthetic-v0"
@@ -54,18 +57,22 @@ def test_a_pickle_does_not_hold_the_questions() -> None:
     assert large < 1.01 * small < 50_000
 
 
+@pytest.mark.parametrize("shared_memory", [True, False])
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_processes_of_their_own(context: str) -> None:
+def test_processes_of_their_own(context: str, shared_memory: bool) -> None:
     kwargs = {"num_entities": 100, "max_searches": 1}
-    envs = gym.make_vec(SYNTHETIC, 2, "async", vector_kwargs={"context": context, "shared_memory": False}, **kwargs)
-    observations, infos = envs.reset(seed=0)
+    envs = gym.make_vec(
+        SYNTHETIC, 2, "async", vector_kwargs={"context": context, "shared_memory": shared_memory}, **kwargs
+    )
+    first, _ = envs.reset(seed=0)
     alone = gym.make(SYNTHETIC, **kwargs)
-    assert observations == tuple(alone.reset(seed=seed)[0] for seed in (0, 1))
+    assert first == tuple(alone.reset(seed=seed)[0] for seed in (0, 1))
     actions = envs.action_space.sample()
     assert all("</search>" in action for action in actions)
     observations, *_, infos = envs.step(actions)
     assert infos["searches"].tolist() == [1, 1]
     assert observations[1] == alone.step(actions[1])[0]
+    assert first == tuple(alone.reset(seed=seed)[0] for seed in (0, 1)), "what was returned before stays"
     envs.close()
 
 
@@ -84,3 +91,18 @@ def test_where_no_search_can_be_used_the_sampled_turn_answers(limits: dict[str, 
         env.reset(seed=seed)
         *_, terminated, truncated, info = env.step(env.action_space.sample())
         assert (terminated, truncated, info["action"]) == (True, False, "answer")
+
+
+@pytest.mark.parametrize("text", ["", "x", "日本 ‹ é", "\ud800", "x" * ROOM])
+def test_texts_in_shared_memory(text: str) -> None:
+    memory = create_shared_memory(Prose(), n=3)
+    texts = read_from_shared_memory(Prose(), memory, n=3)
+    write_to_shared_memory(Prose(), 1, "longer than the others", memory)
+    before = copy.deepcopy(texts)
+    write_to_shared_memory(Prose(), 1, text, memory)
+    assert (before, tuple(texts), texts[1:2]) == (("", "longer than the others", ""), ("", text, ""), (text,))
+
+
+def test_a_text_without_room_says_so() -> None:
+    with pytest.raises(ValueError, match=r"262,145 bytes has no room in the 262,144 .* shared_memory=False"):
+        write_to_shared_memory(Prose(), 0, "x" * (ROOM + 1), create_shared_memory(Prose(), n=1))
