@@ -51,6 +51,12 @@ class Info(TypedDict, total=False):
     how many of its questions were trained on; without it, seeds are questions."""
     hops: int | str
     """Group of the question, by which evaluation and metrics are kept apart, e.g. the number of its hops."""
+    place: int
+    """Place of the question in the environment's order. No metric, though it is a number; nor are the next two."""
+    num_questions: int
+    """How many questions there are."""
+    gold_known: bool
+    """Whether the environment can tell, in the corpus that is searched, what evidence was found."""
 
     # After each turn.
     searches: int

@@ -18,7 +18,7 @@ _HEADLINE = ("em", "searches", "format_ok")
 _LABELS = {"em": "EM", "format_ok": "format"}
 _COUNTS = frozenset({"questions", "dropped"})
 """What an evaluation counts, beside its metrics."""
-_TAKEN = _COUNTS | {"reward", "length", "hops", "question_id", *METRICS}
+_TAKEN = _COUNTS | {"reward", "length", "hops", "question_id", "place", "num_questions", "gold_known", *METRICS}
 """Keys of `info` that are no numbers of the environment's own, or whose names are taken."""
 _OF_A_STEP = frozenset({"policy", "tokens", "episodes", "seconds"})
 """Numbers of a training step that begin with these are not of the environment."""

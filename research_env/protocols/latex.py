@@ -49,6 +49,7 @@ _IN_BRACES = re.compile(r"\s*+\{\s*+(?:\\([A-Za-z]++)(?:\{\}|\s++)?|([^\W\d_]*+)
 _COMMAND = re.compile(r"\s*+\\([A-Za-z]++)(?:\{\}|\s++)?")
 _LETTER = re.compile(r"([^\W\d_])")
 _SPACED_LETTER = re.compile(r"\s++([^\W\d_])")
+_SECOND_MARK = re.compile(r"\s*+(\{?)\s*+\\(?:([A-Za-z]++)|(['`^\"~=.]))")
 _NO_BASE = re.compile(r"\\(['`^\"~=.])(?![^\W\d_]|\{|\\)")
 _CONTRACTED = re.compile(r"(?:s|t|re|ll|ve|d|m)\b")
 _DIGITS = re.compile(r"\s*+(\d)\s*+(\d)")
@@ -86,7 +87,8 @@ class _Reader:
         self._dollars: list[tuple[int, int, int]] = []  # where each stands in `_parts`, and its beginning and end
         # `\"Heroes\"` is quoted as in a string literal: its last mark stands on nothing, so that none is an accent.
         self._literal = set(_NO_BASE.findall(latex))
-        self._groups = "\\" in latex  # without a command in it, the text is no LaTeX and its braces are meant
+        # Without a command or mathematics in it, the text is no LaTeX, and its braces are meant.
+        self._groups = "\\" in latex or latex.count("$") > 1
 
     def read(self) -> str:
         while token := _TOKEN.search(self._latex, self._at):
@@ -148,8 +150,13 @@ class _Reader:
         # Where there is no such letter, it is an escaped apostrophe: O\'Brien.
         return self._accented(mark, _LETTER) or mark
 
-    def _accented(self, mark: str, letter: re.Pattern[str]) -> str:
-        """A letter with its accent; empty where none follows, and then nothing is read."""
+    def _accented(self, mark: str, letter: re.Pattern[str], within: bool = False) -> str:
+        """A letter with its accent; empty where none follows, and then nothing is read.
+
+        It may have one more accent (`within`), as letters of Vietnamese do: `Nguy\\~{\\^e}n`.
+        """
+        if not within and (inner := self._accented_twice(mark)):
+            return inner
         bare = letter.match(self._latex, self._at)
         found = bare or _IN_BRACES.match(self._latex, self._at) or _COMMAND.match(self._latex, self._at)
         if not found:
@@ -163,6 +170,18 @@ class _Reader:
             return ""
         self._at = found.end()
         return shown or mark  # `\~{}` is the mark alone
+
+    def _accented_twice(self, mark: str) -> str:
+        start, second = self._at, _SECOND_MARK.match(self._latex, self._at)
+        if not second or (name := second[2] or second[3]) not in MARKS:
+            return ""
+        self._at = second.end()
+        shown = self._accented(name, _SPACED_LETTER if second[2] else _LETTER, within=True)
+        if shown and (not second[1] or self._latex.startswith("}", self._at)):
+            self._at += len(second[1])
+            return unicodedata.normalize("NFC", shown[:1] + MARKS[mark]) + shown[1:]
+        self._at = start
+        return ""
 
     def _degree(self, token: re.Match[str]) -> str:
         return "°"

@@ -52,6 +52,11 @@ def test_what_was_said_before_the_cut_does_not_count() -> None:
     }  # fmt: skip
 
 
+def test_numbers_that_say_which_question_it_is_are_no_metrics() -> None:
+    info = {"question_id": "q", "place": 17, "num_questions": 20_000, "gold_known": True, "em": 1.0}
+    assert set(by_hops([episode(info, 1.0)])) == {"reward", "length", "em", "questions"}
+
+
 def test_groups_are_whole_numbers_however_they_are_written() -> None:
     assert [group_of({"hops": hops}) for hops in (2, 2.0, "2", None)] == ["2", "2", "2", "all"]
     assert group_of({}) == "all"

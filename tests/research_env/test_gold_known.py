@@ -105,7 +105,13 @@ def test_playing_says_that_it_is_unknown(
 ) -> None:
     corpus = write(tmp_path / "wiki.jsonl", [{**row, "id": str(number)} for number, row in enumerate(pool)])
     typed = iter(["search Varn0a", "answer x"])
-    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+
+    def read(prompt: str) -> str:
+        if (line := next(typed, None)) is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", read)
     assert main(["play", "--env", MUSIQUE, "--env-kwargs", json.dumps({"corpus": corpus})]) == 0
     said = capsys.readouterr().out
     assert "unknown" in said

@@ -72,6 +72,7 @@ SHOWN = {
     r"\'Eireann": "Éireann",
     r"Wi\'sniewski, Gda\'nsk": "Wiśniewski, Gdańsk",
     r"Ko\'sciuszko": "Kościuszko",
+    r"Nguy\~{\^e}n, Nguy\~\^en, \'{\^{e}}, \d{\^o}": "Nguyễn, Nguyễn, ế, ộ",
     # letters and signs
     r"\aa\o\ss\ae\L\i": "åøßæŁı",
     r"Troms\o": "Tromsø",
@@ -100,6 +101,7 @@ SHOWN = {
     r"\(x\)": "x",
     r"\[x\]": "x",
     r"$\text{in }\{1,2\}$": "in {1,2}",
+    r"$1{,}000$": "1,000",
     r"\frac{1}{2}": "1/2",
     r"1\frac{1}{2}": "1 1/2",
     r"\dfrac12": "1/2",
@@ -257,6 +259,9 @@ def test_any_text_is_read(text: str) -> None:
         "\\ ",
         "\\'{a",
         "a\\'s",
+        "\\'\\'",
+        "\\'{\\'",
+        "\\c{\\c",
     ],
 )
 def test_no_text_takes_long(unit: str) -> None:
