@@ -39,6 +39,13 @@ def present(folder: Path) -> Path:
     return folder
 
 
+def settle(folder: Path) -> None:
+    """Finish what a kill between two renames has left half done. For the one process that writes there."""
+    place = present(folder)
+    if place != folder:
+        place.rename(folder)
+
+
 def find(run: Path) -> Path | None:
     """The folder of a run's checkpoint; None where the run has none."""
     place = present(run / NAME)
@@ -73,10 +80,7 @@ def write(folder: Path, state: dict[str, Any], fill: Callable[[Path], object]) -
         DiskFault: it cannot be written; the checkpoint that was there is still there.
     """
     partial = _partial(folder)
-    # After a kill between two renames the run went on from this very folder. It must not be lost before the next is
-    # whole, so the renaming is finished first.
-    if present(folder) == partial:
-        partial.rename(folder)
+    settle(folder)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with writing(folder):

@@ -96,10 +96,10 @@ def faults(limit: float | None = None) -> Iterator[None]:
             f"the environment has not returned for {limit:g} s; research.step_timeout is the limit"
         ) from error
     except (Exception, SystemExit) as error:
-        raise EnvironmentFault(border.text(names.one_line(error)) + _where(error)) from error
+        raise EnvironmentFault(border.text(names.one_line(error)) + where(error)) from error
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
     """File and line of what is most likely a mistake in somebody's code; nothing for an outage, which names itself."""
     if type(error).__module__ != "builtins" or isinstance(error, OSError):
         return ""

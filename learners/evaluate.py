@@ -7,13 +7,13 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from learners import checkpoint, names, seeds
+from learners import checkpoint, plugins, seeds
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, resolve
 from learners.engines.config import EngineConfig
@@ -21,7 +21,6 @@ from learners.environment import EnvironmentConfig, opened, reset
 from learners.errors import Fault
 from learners.flags import Parser, add
 from learners.metrics import group_of
-from learners.plugins import PluginFault
 from learners.preflight import check_environment, check_machine, check_prompts
 from learners.pretrained import check_folder
 from learners.report import say
@@ -74,7 +73,7 @@ def evaluate(
         Metric -> hop count -> mean over its questions, and the episodes. A dropped episode is in neither, but is
         counted: `dropped` -> `{"all": n}`.
     """
-    measure: Callable[[Sequence[Trajectory]], Metrics] = names.load({}, "metrics", environment.metrics)
+    measure = plugins.make_metrics(environment.metrics)
     groups = choose_seeds(environment, env_kwargs, questions)
     if short := {group: len(chosen) for group, chosen in groups.items() if len(chosen) < questions}:
         there = ", ".join(f"{group}: {number}" for group, number in short.items())
@@ -83,15 +82,8 @@ def evaluate(
     rollout = cluster.collect(plays, dict(env_kwargs), 0.0)
     if rollout.reason:
         say(f"  {rollout.failures}")
-    measured = measure(rollout.trajectories)
-    # It may be somebody else's function.
-    if not isinstance(measured, Mapping) or not all(_is_numbers(values) for values in measured.values()):
-        raise PluginFault(f"metrics {environment.metrics} returned {measured!r}; give metric -> group -> value")
+    measured = {name: dict(values) for name, values in measure(rollout.trajectories).items()}
     return {**measured, "dropped": {"all": rollout.dropped}}, rollout.trajectories
-
-
-def _is_numbers(values: Any) -> bool:
-    return isinstance(values, Mapping) and all(isinstance(value, int | float) for value in values.values())
 
 
 class Options(BaseModel):

@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import sys
 
-from learners.run import main
+from learners.signals import quitting
 
 if __name__ == "__main__":
+    with quitting():
+        from learners.run import main
+
     sys.exit(main())

@@ -6,7 +6,8 @@ What a plug-in gives in the middle of a run is checked where it is used, and is 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import wraps
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,8 +16,11 @@ from learners import names
 from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import SCORES, Algorithm, Term
 from learners.engines import ENGINES, Engine
+from learners.environment import where
 from learners.errors import Fault
+from learners.metrics import Metrics
 from learners.renderers import RENDERERS, Renderer
+from learners.types import Trajectory
 
 
 class PluginFault(Fault):
@@ -44,6 +48,30 @@ def algorithm(name: str) -> type[Algorithm]:
     if not isinstance(found.rounds, int) or found.rounds < 0:
         raise ValueError(f"{what} {name} has rounds = {found.rounds!r}; give a whole number, 0 or more")
     return found
+
+
+def make_algorithm(name: str, settings: BaseModel) -> Algorithm:
+    """An algorithm with these settings. Whatever a method of somebody else's raises is a `PluginFault`."""
+    made: Algorithm = names.load(ALGORITHMS, "--algorithm", name)(settings)
+    if name not in ALGORITHMS:  # an error in our own is a bug, and keeps its traceback
+        for method in ("keep", "probes", "credit", "share", "loss", "terms"):
+            setattr(made, method, guarded(f"{type(made).__name__}.{method}", getattr(made, method)))
+    return made
+
+
+def guarded(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function or class; whatever calling it raises is a `PluginFault` that begins with `what`."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Fault:
+            raise
+        except Exception as error:
+            raise PluginFault(f"{what} failed: {names.one_line(error)}{where(error)}") from error
+
+    return call
 
 
 def check_terms(name: str, settings: BaseModel) -> None:
@@ -103,3 +131,20 @@ def _check_own_parts(what: str, found: type, protocol: type, parts: Sequence[str
 def metrics(name: str) -> Any:
     """The function that turns trajectories into metrics, by its `module:function`; raises as `algorithm` does."""
     return names.check({}, "metrics", name, takes=("trajectories",))
+
+
+def make_metrics(name: str) -> Callable[[Sequence[Trajectory]], Metrics]:
+    """The function of that name; what it raises, or returns amiss, is a `PluginFault`."""
+    measure = guarded(f"metrics {name}", names.load({}, "metrics", name))
+
+    def measured(trajectories: Sequence[Trajectory]) -> Metrics:
+        found = measure(trajectories)
+        if not isinstance(found, Mapping) or not all(_is_numbers(values) for values in found.values()):
+            raise PluginFault(f"metrics {name} returned {found!r}; give metric -> group -> value")
+        return found
+
+    return measured
+
+
+def _is_numbers(values: Any) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(value, int | float) for value in values.values())

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from learners import checkpoint, names, policies, resumed, seeds
-from learners.algorithms import ALGORITHMS
+from learners import checkpoint, plugins, policies, resumed, seeds
 from learners.algorithms.base import Algorithm
 from learners.cluster import Cluster, open_cluster
 from learners.config import Config, load_config, resolve
@@ -25,6 +22,7 @@ from learners.preflight import check, check_prompts, placement
 from learners.report import Reporter, line, say, track
 from learners.run_folder import check as check_folder
 from learners.run_folder import claim, is_finished, to_go_on
+from learners.signals import stop_at_sigterm, uninterrupted
 from learners.summary import corpus, summarise
 
 
@@ -34,8 +32,8 @@ class Run:
     def __init__(self, config: Config, folder: Path, cluster: Cluster, report: Reporter) -> None:
         self.config, self.folder, self.cluster, self.report = config, folder, cluster, report
         self.environment = config.environment()
-        self.algorithm: Algorithm = names.load(ALGORITHMS, "--algorithm", config.algorithm)(config.objective)
-        self.measure = names.load({}, "metrics", self.environment.metrics)
+        self.algorithm: Algorithm = plugins.make_algorithm(config.algorithm, config.objective)
+        self.measure = plugins.make_metrics(self.environment.metrics)
         self.done = 0
         self.stages_done = 0
         self.questions = 0
@@ -172,8 +170,7 @@ class Run:
 
 def train(config: Config, folder: Path) -> None:
     """One whole run: warm start, evaluation, training, evaluation, report."""
-    # A scheduler that wants its machine back sends SIGTERM, which is treated as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_at_sigterm()
     report = Reporter(folder)
     environment = config.environment()
     searched = corpus(environment)
@@ -184,8 +181,7 @@ def train(config: Config, folder: Path) -> None:
     with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):
         cluster = open_cluster(config, policy, reference=reference)
     with cluster:
-        # Again, because Ray sets a handler of its own when it starts.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stop_at_sigterm()  # again, because Ray sets a handler of its own when it starts
         run = Run(config, folder, cluster, report)
         if config.resume:
             run.resume()
@@ -203,22 +199,6 @@ def train(config: Config, folder: Path) -> None:
         report.close()
     except Fault as fault:
         raise run.ended(fault) from fault
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the end, so that no checkpoint is taken between an update and the count of it."""
-    pressed: list[int] = []
-    # A signal that is ignored stays so: a run in the background of a script must not end by a Ctrl-C for another.
-    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
-    usual = {number: signal.signal(number, lambda *_: pressed.append(1)) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def run_in(folder: Path, config: Config) -> int:

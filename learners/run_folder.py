@@ -40,7 +40,9 @@ def claim(config: Config) -> Iterator[Path]:
         except Timeout:
             raise ValueError(f"{folder}: another process holds this run; wait for it, or stop it first") from None
     try:
-        if not config.resume:
+        if config.resume:
+            checkpoint.settle(folder / checkpoint.NAME)
+        else:
             # Asked again, because another run may have come and gone before the lock was ours.
             _check_new(config, folder)
         yield folder

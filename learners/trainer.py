@@ -20,8 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import AutoTokenizer
 
-from learners import checkpoint, names
-from learners.algorithms import ALGORITHMS
+from learners import checkpoint, plugins
 from learners.algorithms.base import Algorithm
 from learners.config import Config
 from learners.errors import Fault
@@ -52,7 +51,7 @@ class Trainer:
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
         # Loaded by name, because this may be another process than the loop's: it imports the algorithm's module itself.
-        self._algorithm: Algorithm = names.load(ALGORITHMS, "--algorithm", config.algorithm)(config.objective)
+        self._algorithm: Algorithm = plugins.make_algorithm(config.algorithm, config.objective)
         self._terms = self._algorithm.terms()
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.policy = self._shard(load_model(model, torch.float32, settings.device), dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,10 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A script's background jobs ignore SIGINT, and so would every process that a test starts and stops. What is caught
+    # here is not inherited by them.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "real_data: needs the published data sets on disk")
 
 

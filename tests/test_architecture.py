@@ -101,8 +101,8 @@ RANKS = {
         "__main__",
     ],
     "learners": [
-        "__init__ types names border threads contract weights trainer_config engines/config algorithms/terms tiny "
-        "messages",
+        "__init__ types names signals border threads contract weights trainer_config engines/config algorithms/terms "
+        "tiny messages",
         "errors",
         "checkpoint",
         "algorithms engines environment renderers packing packed_model seeds metrics transcript settings",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from learners import names, seeds
+from learners import names, plugins, seeds
 from learners.engines import ENGINES
 from learners.environment import make
 from learners.renderers import RENDERERS
@@ -35,6 +35,7 @@ class RolloutActor:
 
         Raises:
             ValueError: engine or renderer cannot be loaded, or the renderer does not fit the tokenizer.
+            PluginFault: the engine cannot be made.
         """
         # It takes seconds to import, and only here is it known that a model is needed.
         from transformers import AutoTokenizer
@@ -46,9 +47,9 @@ class RolloutActor:
 
         # The renderer is made first: if it does not fit, there is no engine yet that would have to be stopped.
         renderer = names.load(RENDERERS, "--renderer", config.renderer)(AutoTokenizer.from_pretrained(self._model))
-        engine = names.load(ENGINES, "--engine.kind", config.engine.kind)(
-            config.engine, self._model, seed=seeds.engine(config.seed, self._number)
-        )
+        kind = f"--engine.kind {config.engine.kind}"
+        make_engine = plugins.guarded(kind, names.load(ENGINES, "--engine.kind", config.engine.kind))
+        engine = make_engine(config.engine, self._model, seed=seeds.engine(config.seed, self._number))
         self._worker = Worker(
             engine, renderer, make_env, Limits(config.engine.max_length, config.max_turn_tokens),
             # Twice as many as the engine takes at once: while one episode searches, another generates.

@@ -1,9 +1,7 @@
-"""What belongs to every run: signals, and the record of steps."""
+"""What belongs to every run: the record of steps, and its last line."""
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +11,7 @@ from learners.config import load_config
 from learners.curve import draw
 from learners.errors import ActorFault, DiskFault, Fault
 from learners.report import Reporter
-from learners.run import Run, main, uninterrupted
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_waits_until_the_step_is_whole(number: int) -> None:
-    done = []
-    usual = signal.getsignal(signal.SIGINT)
-
-    @uninterrupted()
-    def step() -> None:
-        os.kill(os.getpid(), number)
-        done.append("counted")
-
-    with pytest.raises(KeyboardInterrupt):
-        step()
-    assert done == ["counted"]
-    assert signal.getsignal(signal.SIGINT) is usual
-    with uninterrupted():
-        done.append("next")
-    assert done[-1] == "next"
+from learners.run import Run, main
 
 
 def test_reading_the_history_changes_nothing_and_forgetting_does(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import string
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from learners import run
+from learners import checkpoint, run
+from learners.algorithms.grpo import GRPO
 from learners.cluster.local import LocalCluster
+from learners.engines.transformers import TransformersEngine
 
 ENV = "Stones-v0"
 
@@ -197,3 +200,57 @@ def test_an_environment_that_fails_in_the_warm_start_is_one_line(
     assert err.startswith("error: RuntimeError: the stones are gone (")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def broken_metrics(trajectories: Any) -> Any:
+    raise KeyError("stones")
+
+
+class BrokenAlgorithm(GRPO):
+    def credit(self, groups: Any, scores: Any) -> Any:
+        raise IndexError("no such group")
+
+
+class BrokenEngine(TransformersEngine):
+    def __init__(self, config: Any, model: str, seed: int = 0) -> None:
+        raise MemoryError("no room for an engine")
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        (
+            "--research.metrics",
+            "broken_metrics",
+            "metrics whole_run_plugins:broken_metrics failed: KeyError: 'stones' (",
+        ),
+        ("--algorithm", "BrokenAlgorithm", "BrokenAlgorithm.credit failed: IndexError: no such group ("),
+        ("--engine.kind", "BrokenEngine", "MemoryError: no room for an engine"),
+    ],
+)
+def test_a_plug_in_that_raises_is_one_line(
+    option: str, name: str, said: str, train: Callable[..., int], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, "whole_run_plugins", sys.modules[__name__])
+    assert train(option, f"whole_run_plugins:{name}") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_in_the_background_of_a_script_stops_at_sigterm_alone(
+    train: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect, calls = LocalCluster.collect, []
+
+    def pressed(self: LocalCluster, *args: Any) -> Any:
+        calls.append(args)
+        os.kill(os.getpid(), signal.SIGINT if len(calls) < 4 else signal.SIGTERM)
+        return collect(self, *args)
+
+    monkeypatch.setattr(LocalCluster, "collect", pressed)
+    assert train("--steps", "4") == 130
+    assert checkpoint.read_state(tmp_path / "mine")[1]["step"] == 2
