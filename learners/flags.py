@@ -53,6 +53,8 @@ class Parser(argparse.ArgumentParser):
         if wrong is not None:
             flag = wrong.split("=")[0]
             raise ValueError(f"unknown argument {flag}{suggestion(flag, self.flags()) or '; see --help'}")
+        if empty := [place for place, value in vars(known).items() if value == ""]:
+            self.error(f"argument --{empty[0].replace('_', '-')}: expected one argument")
         given: dict[str, Any] = {}
         # Sections first, as JSON, so that a flag for one of their fields goes on top.
         for place, value in sorted(vars(known).items(), key=lambda item: item[0].count(".")):

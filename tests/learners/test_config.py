@@ -76,6 +76,7 @@ def test_every_preset_can_be_read(name: str) -> None:
     [
         (["--preset", "huge"], ["--preset", "huge", "tiny-cpu"]),
         (["--preset", "absent.toml"], ["absent.toml"]),
+        (["--config", ""], ["--config", "value is missing"]),
         (["--config", "absent.toml"], ["absent.toml", "No such file"]),
         (["--prompts", "many"], ["prompts", "many"]),
         (["--objective.clip", "-1"], ["objective.clip", "-1"]),

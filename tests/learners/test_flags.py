@@ -78,6 +78,8 @@ def test_what_is_given_and_nothing_else(line: list[str], given: dict[str, object
         (["--quite-different", "3"], ["--quite-different", "--help"]),
         (["3"], ["'3'", "--name value"]),
         (["--steps"], ["--steps", "value is missing"]),
+        (["--steps", ""], ["--steps", "value is missing"]),
+        (["--learning-rate="], ["--learning-rate", "value is missing"]),
         (["--on=1"], ["--on", "takes no value", "'1'", "--no-on"]),
         (["--table", "{bad"], ["--table '{bad'", "not JSON"]),
         (["--table", "{a:", "1}"], ["--table '{a:'", "not JSON"]),
