@@ -15,8 +15,9 @@ class Metadata(TypedDict, total=False):
     """Keys of `env.metadata`. The environment may set them when it is made; they do not change afterwards."""
 
     stop: Sequence[str]
-    """Strings that end a turn and belong to it, e.g. `["</search>", "</answer>"]`. The engine stops at the first; an
-    environment without them gets turns that end with the model's own end token or the token budget."""
+    """Strings that end a turn and belong to it, e.g. `["</search>", "</answer>"]`; a text alone is one string. The
+    engine stops at the first; an environment without them gets turns that end with the model's own end token. A turn
+    that a token budget cuts off is not stepped."""
     corpus: Any
     """What is searched, as JSON, e.g. a name and a hash of its content. It goes into `summary.json`."""
     tools: Sequence[Mapping[str, Any]]

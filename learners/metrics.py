@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from learners import border
+from learners.errors import Fault
 from learners.types import Status, Trajectory
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -26,7 +28,7 @@ _OF_A_STEP = frozenset({"policy", "tokens", "episodes", "seconds"})
 
 def group_of(info: Mapping[str, Any]) -> str:
     """The group of questions that an episode belongs to: its hop count, or `"all"` where none is reported."""
-    hops = info.get("hops")
+    hops = _alone(info.get("hops"))
     if isinstance(hops, float) and hops.is_integer():  # as NumPy may have it
         hops = int(hops)
     return "all" if hops is None else str(hops)
@@ -55,6 +57,9 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
         `{"reward": {"1": 0.9, "2": 0.8}, "length": …, "em": …, "questions": {"1": 500, "2": 500}}`. Where the
         environment reports no hop count there is one group, `"all"`. The metrics are `reward`, `length` (tokens), those
         of `METRICS` that the environment has, and every other number in its last `info`.
+
+    Raises:
+        Fault: one of `METRICS` that the environment reports is not a number.
     """
     groups: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
@@ -78,7 +83,17 @@ def _value(trajectory: Trajectory, metric: str) -> float:
     # A token budget ended the episode before it answered, whatever the environment said of it so far.
     if trajectory.status is Status.LENGTH and metric != "searches":
         return 0.0
-    return float(trajectory.info.get(metric) or 0.0)
+    value = _alone(trajectory.info.get(metric))
+    if not isinstance(value, int | float | None):
+        raise Fault(f"info[{metric!r}] is {border.shown(value)}, and it must be a number: it is a metric")
+    return float(value or 0.0)
+
+
+def _alone(value: Any) -> Any:
+    """The number in a list of one, which an array of one becomes."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value
 
 
 def _own(info: Mapping[str, Any]) -> dict[str, float]:

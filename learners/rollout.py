@@ -155,20 +155,23 @@ class Worker:
         )
 
     async def close(self) -> None:
-        """End the episodes, stop the engine, and close all environments; one that is in a step, when it returns."""
+        """End the episodes, close all environments (one that is in a step, when it returns), and stop the engine."""
         await _cancel(self._playing)
         try:
-            await self.engine.close()
+            await self._close_environments()
         finally:
-            end = time.monotonic() + _PATIENCE
-            closing = [asyncio.create_task(self._run(seat, seat.close)) for seat in self._open if not seat.busy]
-            if closing:
-                await asyncio.wait(closing, timeout=_PATIENCE)
-            # Those that were in a step when they were cancelled are closed by their own threads.
-            while any(seat.env is not None for seat in self._open) and time.monotonic() < end:
-                await asyncio.sleep(0.01)
-            await _cancel(closing)
+            await self.engine.close()
             self._threads.close()
+
+    async def _close_environments(self) -> None:
+        end = time.monotonic() + _PATIENCE
+        closing = [asyncio.create_task(self._run(seat, seat.close)) for seat in self._open if not seat.busy]
+        if closing:
+            await asyncio.wait(closing, timeout=_PATIENCE)
+        # Those that were in a step when they were cancelled are closed by their own threads.
+        while any(seat.env is not None for seat in self._open) and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        await _cancel(closing)
 
     async def _play(self, play: Play, kwargs: str, temperature: float) -> Trajectory:
         """Play one episode in an idle environment or a new one, which is idle again only if all went well."""

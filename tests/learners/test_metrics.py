@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from learners.errors import Fault
 from learners.metrics import by_hops, group_of, of_episode, of_step, told
 from learners.transcript import Transcript
 from learners.types import Completion, Status, Trajectory
@@ -58,7 +59,7 @@ def test_numbers_that_say_which_question_it_is_are_no_metrics() -> None:
 
 
 def test_groups_are_whole_numbers_however_they_are_written() -> None:
-    assert [group_of({"hops": hops}) for hops in (2, 2.0, "2", None)] == ["2", "2", "2", "all"]
+    assert [group_of({"hops": hops}) for hops in (2, 2.0, [2], "2", None)] == ["2", "2", "2", "2", "all"]
     assert group_of({}) == "all"
 
 
@@ -107,3 +108,14 @@ def test_metrics_of_a_step_are_found_among_its_numbers() -> None:
 
 def test_no_episodes_have_no_metrics() -> None:
     assert by_hops([]) == {}
+
+
+def test_an_array_of_one_number_is_that_number() -> None:
+    """`learners.border` makes a list of it."""
+    assert by_hops([episode({"hops": [1], "em": [[1.0]], "searches": [2], "format_ok": True})])["em"] == {"1": 1.0}
+
+
+@pytest.mark.parametrize("value", ["yes", [1.0, 0.0], {}])
+def test_a_metric_that_is_no_number_is_one_line(value: Any) -> None:
+    with pytest.raises(Fault, match=r"info\['em'\] is .*, and it must be a number"):
+        by_hops([episode({"em": value})])
