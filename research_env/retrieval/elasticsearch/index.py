@@ -105,7 +105,7 @@ def build(address: str, reader: CorpusReader, settings: IndexSettings, encoder: 
         # Encoding takes so long that a pass over the file, to tell how much is left, does not count.
         total = reader.again().read().passages if encoder and reader.total is None else reader.total
         with progress(reader.name, total, noted) as step:
-            for done, digest in _sent(client, chunks, ahead=1 if encoder else 2 * _THREADS):
+            for done, digest in _sent(client, chunks, ahead=0 if encoder else 2 * _THREADS):
                 step(done)
                 if done - noted >= (_CHUNK if encoder else _NOTE_EVERY):
                     noted = done
@@ -268,6 +268,7 @@ def _sent(client: Elasticsearch, chunks: Iterator[_Chunk], ahead: int) -> Iterat
         try:
             for chunk in chunks:
                 sending.append(threads.submit(send, chunk))
+                # With an encoder nothing is ahead: each chunk is noted before the next one is encoded.
                 # In order, so that "done" is a prefix of the corpus even where a later chunk was answered first.
                 if len(sending) > ahead:
                     yield sending.popleft().result()

@@ -131,8 +131,9 @@ def build_folder(
     if analyser not in ANALYSERS:
         hint = names.did_you_mean(analyser, ANALYSERS)
         raise ConfigurationError(f"--analyser={analyser!r} is unknown; known: {', '.join(ANALYSERS)}{hint}")
+    folder = folder.expanduser()
     _check_folder(folder)
-    folder = folder.expanduser().resolve()  # the index is built beside the folder itself, not beside a link to it
+    folder = folder.resolve()  # the index is built beside the folder itself, not beside a link to it
     # Loaded first: a model that does not load must be noticed before hours of work.
     model = None if encoder is None or _has_vectors(folder, encoder) else load(encoder)
     with building(folder, f"the index of {reader.name!r}") as work:

@@ -17,6 +17,9 @@ from research_env.__main__ import main
 from research_env.corpora.reader import open_file
 from research_env.errors import ConfigurationError, RetrievalError
 from research_env.retrieval import open_retriever
+from research_env.retrieval.elasticsearch import index
+from research_env.retrieval.embedded.encoder import Encoder
+from research_env.types import Passage
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.usefixtures("no_credentials")]
 
@@ -162,3 +165,31 @@ def test_a_read_only_index_is_named(cluster: Any, words_file: Path, capsys: pyte
     assert "disk is full" in said
     assert said.count("\n") == 1
     client.close()
+
+
+def test_an_encoded_build_that_was_stopped_goes_on(
+    cluster: Any, words_file: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Ctrl-C in the fourth of five chunks: the other two are all that is left, and prompts are kept in the index."""
+    address, encode = cluster.address(), Encoder.passages
+    chunks: list[str] = []
+
+    def watched(self: Encoder, passages: list[Passage]) -> Any:
+        if len(chunks) == 3:
+            chunks.append("stopped")
+            raise KeyboardInterrupt
+        chunks.append(passages[0].id)
+        return encode(self, passages)
+
+    monkeypatch.setattr(Encoder, "passages", watched)
+    monkeypatch.setattr(index, "_CHUNK", 500)
+    command = ["index", "build", "--corpus", words_file, "--to", address, "--encoder", encoder]
+    assert run(*command, "--passage-prompt", "gespon ") == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert run(*command, "--passage-prompt", "gespon ") == 0
+    assert chunks == ["p0", "p500", "p1000", "stopped", "p1500", "p2000"]
+    assert run("index", "verify", address, "--corpus", words_file) == 0
+    assert cluster.about(address)["settings"]["prompts"] == {"query": "query: ", "passage": "gespon "}
+    assert open_retriever(address, rank="dense").search(["vordak"], 3)[0]
+    assert run(*command) == 2
+    assert "{'query': 'query: ', 'passage': 'passage: '} wanted" in capsys.readouterr().err
