@@ -64,7 +64,9 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
     groups: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
         groups[group_of(trajectory.info)].append(trajectory)
-    known = [metric for metric in METRICS if any(metric in t.info for t in trajectories)]
+    # Where every episode was cut off, none had an answer to judge; an environment that counts searches judges answers.
+    cut = all(t.status is Status.LENGTH for t in trajectories) and any("searches" in t.info for t in trajectories)
+    known = [metric for metric in METRICS if cut or any(metric in t.info for t in trajectories)]
     own = sorted({name for t in trajectories for name in _own(t.info)})
     result: dict[str, dict[str, float]] = {}
     for group, members in sorted(groups.items()):

@@ -48,14 +48,21 @@ def test_what_was_said_before_the_cut_does_not_count() -> None:
     """Some environments report at every turn, as if the episode ended with it."""
     cut = replace(episode({"em": 1.0, "searches": 2, "format_ok": True}, 0.5), status=Status.LENGTH)
     assert by_hops([cut]) == {
-        "reward": {"all": 0.5}, "length": {"all": 2.0}, "em": {"all": 0.0}, "searches": {"all": 2.0},
-        "format_ok": {"all": 0.0}, "questions": {"all": 1},
+        "reward": {"all": 0.5}, "length": {"all": 2.0}, "em": {"all": 0.0}, "f1": {"all": 0.0},
+        "searches": {"all": 2.0}, "format_ok": {"all": 0.0}, "questions": {"all": 1},
     }  # fmt: skip
 
 
 def test_numbers_that_say_which_question_it_is_are_no_metrics() -> None:
     info = {"question_id": "q", "place": 17, "num_questions": 20_000, "gold_known": True, "em": 1.0}
     assert set(by_hops([episode(info, 1.0)])) == {"reward", "length", "em", "questions"}
+
+
+def test_episodes_that_were_all_cut_off_answered_nothing() -> None:
+    """The environment says `em` at the end alone, which none of them reached."""
+    cut = replace(episode({"hops": 1, "searches": 2}, 0.0), status=Status.LENGTH)
+    assert by_hops([cut])["em"] == by_hops([cut])["format_ok"] == {"1": 0.0}
+    assert "em" not in by_hops([replace(cut, info={"moves": 3})])
 
 
 def test_groups_are_whole_numbers_however_they_are_written() -> None:
