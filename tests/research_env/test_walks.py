@@ -8,7 +8,6 @@ import gymnasium as gym
 import pytest
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from research_env import order
 from research_env.vector import BatchedVectorEnv
 
 ANSWER = r"<think> x </think> <answer> \boxed{Nobody} </answer>"
@@ -41,13 +40,15 @@ def test_sixteen_episodes_are_sixteen_questions(kind: str) -> None:
     assert len(set(played(KINDS[kind](makers(4)), seed=0, rounds=4))) == 16
 
 
-@pytest.mark.parametrize("entities", [100, 137, 300, 1000])
-@pytest.mark.parametrize("hops", [[1], [1, 2, 3]])
+@pytest.mark.parametrize(
+    ("entities", "hops", "rounds"),  # of 60, 180, 82, 246, 540, 600 and 1,800 questions
+    [
+        (100, [1], 12), (100, [1, 2, 3], 20), (137, [1], 7), (137, [1, 2, 3], 35), (300, [1, 2, 3], 80),
+        (1000, [1], 90), (1000, [1, 2, 3], 140),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("seed", [0, 3, 1_000_003])
-def test_walks_stay_apart_as_long_as_the_order_says(entities: int, hops: list[int], seed: int) -> None:
-    size = len(gym.make("research_env:ReSearch-Synthetic-v0", num_entities=entities, hops=hops).unwrapped)
-    rounds = int(order.distance(order.jump(size), size) * size / 3)
-    assert rounds >= 3
+def test_four_walks_stay_apart(entities: int, hops: list[int], rounds: int, seed: int) -> None:
     found = played(SyncVectorEnv(makers(4, num_entities=entities, hops=hops)), seed, rounds)
     assert len(set(found)) == len(found) == 4 * rounds
 
