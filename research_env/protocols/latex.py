@@ -11,10 +11,12 @@ import re
 import unicodedata
 
 from research_env.protocols.latex_tables import (
-    FRACTIONS,
+    GAPS,
     HIDDEN,
+    LENGTHS,
     MARKS,
     OPERATORS,
+    PAIRS,
     SPACES,
     SWITCHES,
     SYMBOLS,
@@ -26,7 +28,7 @@ _BETWEEN_WORDS = r"(?<=[\w})])---?(?=[\w{(\\])"
 _DASH = re.compile(_BETWEEN_WORDS)
 # Two backslashes are accepted because models often write LaTeX as if inside a string literal.
 _TOKEN = re.compile(
-    r"(?P<degree>\^\s*+(?:\{\s*+\\{1,2}circ\s*+\}|\\{1,2}circ(?![A-Za-z])))"
+    r"(?P<degree>\^\s*+(?:\{\s*+\\{1,2}circ\s*+\}|\\{1,2}circ(?![A-Za-z]))(?:\s++(?=[CFK]\b))?)"
     r"|\\{1,2}(?P<word>[A-Za-z]++)\*?"
     r"|\\{1,2}(?P<accent>['`^\"~=.])"
     r"|\\{1,2}(?P<escaped>[%$&#_])"
@@ -40,8 +42,11 @@ _TOKEN = re.compile(
 )
 # Its folders may be called `new` or `to`; LaTeX in an answer with a colon has braces, nearly always.
 _PATH = re.compile(r"\b[A-Za-z]:\\")
-_ARGUMENT = re.compile(r"\s*+\{[^{}]*+\}")
+_OPTIONS = r"(?:\s*+\[[^\[\]{}]*+\])*+\s*+"
+_ARGUMENT = re.compile(_OPTIONS + r"\{[^{}]*+\}")
+_FIRST = re.compile(_OPTIONS + r"\{")
 _OPENING = re.compile(r"\s*+\{")
+_LENGTH = re.compile(r"\s*+[-+]?[\d.]++\s*+(?:em|ex|pt|pc|in|bp|cm|mm|mu)(?![A-Za-z])")
 _BLANK = re.compile(r"\s++")
 _AFTER_WORD = re.compile(r"\{\}|\s++")
 # What an accent stands on: `{e}`, `{\i}`, `\i`, `e`; after a command of letters a bare letter needs a space before it.
@@ -51,6 +56,8 @@ _LETTER = re.compile(r"([^\W\d_])")
 _SPACED_LETTER = re.compile(r"\s++([^\W\d_])")
 _SECOND_MARK = re.compile(r"\s*+(\{?)\s*+\\(?:([A-Za-z]++)|(['`^\"~=.]))")
 _NO_BASE = re.compile(r"\\(['`^\"~=.])(?![^\W\d_]|\{|\\)")
+_AFTER_NO_BASE = re.compile(r"\s++[^\W\d_]")
+_ONE_LETTER = re.compile(r"\s++[^\W\d_]\b")
 _CONTRACTED = re.compile(r"(?:s|t|re|ll|ve|d|m)\b")
 _DIGITS = re.compile(r"\s*+(\d)\s*+(\d)")
 
@@ -86,7 +93,7 @@ class _Reader:
         self._closings: list[str] = []  # for each open brace, what its closing one becomes
         self._dollars: list[tuple[int, int, int]] = []  # where each stands in `_parts`, and its beginning and end
         # `\"Heroes\"` is quoted as in a string literal: its last mark stands on nothing, so that none is an accent.
-        self._literal = set(_NO_BASE.findall(latex))
+        self._literal = {found[1] for found in _NO_BASE.finditer(latex) if not self._spaced(found)}
         # Without a command or mathematics in it, the text is no LaTeX, and its braces are meant.
         self._groups = "\\" in latex or latex.count("$") > 1
 
@@ -107,16 +114,19 @@ class _Reader:
         name = token["word"]
         if name in MARKS and (shown := self._accented(name, _SPACED_LETTER)):
             return shown
+        first = _FIRST.match(self._latex, self._at)
+        if name in PAIRS:
+            return self._pair(token, first)
+        if name in WRAPPERS and first:
+            self._at = first.end()
+            self._closings.append('"' if name == "enquote" else "")
+            return self._closings[-1]
+        if name in HIDDEN and _ARGUMENT.match(self._latex, self._at):
+            return self._hidden(name)
+        if name in LENGTHS and (length := _LENGTH.match(self._latex, self._at)):
+            self._at = length.end()
+            return self._gap()
         opening = _OPENING.match(self._latex, self._at)
-        if name in FRACTIONS:
-            return self._fraction(token, opening)
-        if name in WRAPPERS and opening:
-            self._at = opening.end()
-            self._closings.append("")
-            return ""
-        if name in HIDDEN and (hidden := _ARGUMENT.match(self._latex, self._at)):
-            self._at = hidden.end()
-            return self._gap() if name == "hspace" else ""
         known = name in SYMBOLS or name in SWITCHES or name in SPACES or name in WRAPPERS
         if not known:
             if opening:  # its braces belong to it, and stay with it
@@ -131,11 +141,20 @@ class _Reader:
             self._at = after.end()
         return self._gap() if name in SPACES else shown
 
-    def _fraction(self, token: re.Match[str], opening: re.Match[str] | None) -> str:
+    def _hidden(self, name: str) -> str:
+        for _ in range(HIDDEN[name]):
+            if hidden := _ARGUMENT.match(self._latex, self._at):
+                self._at = hidden.end()
+        if shown := _FIRST.match(self._latex, self._at):
+            self._at = shown.end()
+            self._closings.append("")
+        return self._gap() if name in GAPS else ""
+
+    def _pair(self, token: re.Match[str], opening: re.Match[str] | None) -> str:
         before = " " if token.start() and self._latex[token.start() - 1].isdigit() else ""  # 1\frac{1}{2}
         if opening:
             self._at = opening.end()
-            self._closings.append("/")
+            self._closings.append(PAIRS[token["word"]])
             return before
         if digits := _DIGITS.match(self._latex, self._at):
             self._at = digits.end()
@@ -144,11 +163,32 @@ class _Reader:
 
     def _accent(self, token: re.Match[str]) -> str:
         mark = token["accent"]
-        apostrophe = mark == "'" and _CONTRACTED.match(self._latex, self._at)
-        if mark in self._literal or (apostrophe and token.start() and self._latex[token.start() - 1].isalpha()):
+        within = token.start() > 0 and self._latex[token.start() - 1].isalpha()
+        if mark in self._literal or (mark == "'" and within and self._apostrophe()):
             return mark
+        letter = _SPACED_LETTER if self._spaced(token) else _LETTER
         # Where there is no such letter, it is an escaped apostrophe: O\'Brien.
-        return self._accented(mark, _LETTER) or mark
+        return self._accented(mark, letter) or mark
+
+    def _apostrophe(self) -> bool:
+        """Whether what follows goes on after an apostrophe: don't, and O'Connor, which is no OĆonnor."""
+        after = self._latex[self._at : self._at + 2]
+        return bool(_CONTRACTED.match(self._latex, self._at)) or (after[:1].isupper() and after[1:].islower())
+
+    def _spaced(self, token: re.Match[str]) -> bool:
+        r"""Whether an accent stands before a space and its letter, as TeX allows: `Caf\' e`, `\. Izmir`.
+
+        The same signs end quotations and words: `the boys\' album`, `\"Heroes\" album`, `the U.S\. army`.
+        """
+        mark, after = token[0][-1], token.end()
+        if not _AFTER_NO_BASE.match(self._latex, after):
+            return False
+        before = self._latex[token.start() - 1 : token.start()]
+        if not before.strip("{[( \n\t") or mark in "^~=":
+            return True
+        if mark == "'":
+            return bool(_ONE_LETTER.match(self._latex, after))
+        return mark != "." and self._latex.count(f"\\{mark}") == 1
 
     def _accented(self, mark: str, letter: re.Pattern[str], within: bool = False) -> str:
         """A letter with its accent; empty where none follows, and then nothing is read.
@@ -225,7 +265,7 @@ class _Reader:
             self._closings.append("" if self._groups else "}")
             return "" if self._groups else "{"
         closing = self._closings.pop() if self._closings else "}"
-        if closing == "/":
+        if closing in PAIRS.values():
             opening = _OPENING.match(self._latex, self._at)
             self._at = opening.end() if opening else self._at
             self._closings += [""] if opening else []
