@@ -54,7 +54,7 @@ def jump(size: int) -> int:
 
     def worth(number: int) -> tuple[float, float, float]:
         apart, mixed = distance(number, size), distance(number * step % size, size)
-        # A tenth is mixed well. Walks that stay apart count first: for few questions there is often no number with both.
+        # A tenth is mixed well. Walks that stay apart count first: for few questions often no number has both.
         return min(apart, 0.22), min(mixed, 0.1), apart
 
     return max(coprime, key=worth, default=1)

@@ -10,8 +10,9 @@ from html import unescape
 from typing import Any
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
-# Half of a surrogate pair is no character at all. "\r" alone is the "\r" of "\right", as JSON reads it.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
+# Half of a surrogate pair is no character at all. As JSON reads them, "\r" alone is the "\r" of "\right", and a tab
+# before a small letter the "\t" of "\text".
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)|\t(?=[a-z])")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 _SNOWBALL = """
@@ -52,12 +53,13 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]
 
 
 def plain_title(title: str) -> str:
-    """`title` with its HTML entities replaced, once: dumps of Wikipedia have `"Steers &amp; Stripes"`.
+    """`title` in one line, with its HTML entities replaced, once: dumps of Wikipedia have `"Steers &amp; Stripes"`.
 
     For titles alone: the text of an article on a character may speak of its entity.
     """
     # `unescape` alone would also take entities without their semicolon: "AT&T" is safe, "R&Dagger" is not.
-    return _ENTITY.sub(lambda found: unescape(found.group()), title) if "&" in title else title
+    title = _ENTITY.sub(lambda found: unescape(found.group()), title) if "&" in title else title
+    return title if len(title.splitlines()) <= 1 else one_line(title)
 
 
 def printable(text: str, keep: str = "") -> str:

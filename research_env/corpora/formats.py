@@ -28,6 +28,7 @@ IDS = ("id", "_id", "pid", "passage_id", "docid", "doc_id")
 TEXTS = ("text", "contents", "content", "passage", "body")
 """Names of the field with the text. `contents` and `content` may begin with the title, in a line of its own."""
 _TITLE = 120  # characters; a longer first line is a paragraph
+_CLOSING = "\"'”’»)]"
 _SENTENCE_ENDS = (".", "!", "?", ";", ":", ",", "。", "！", "？", "।")
 
 
@@ -64,17 +65,38 @@ def contents(passage: Passage) -> str:
 def split_contents(whole: str) -> tuple[str, str]:
     """`(title, text)` of a passage in wiki-18's form: the title in quotes, a line end, the text.
 
-    The quotes may be missing, as long as the first line reads like a title: short, and not a sentence. Without a title,
-    all of it is the text.
+    The quotes may be missing, as long as the first line reads like a title: short, and not a sentence or a part of one.
+    Without a title, all of it is the text.
     """
     title, line_end, text = whole.partition("\n")
     title = title.removesuffix("\r")
-    # Only the outer quotes go: the title of the album "Heroes" is `""Heroes" (album)"`.
-    if line_end and len(title) > 1 and title[0] == title[-1] == '"':
-        return title[1:-1], text
-    if line_end and len(title) < _TITLE and not title.rstrip().endswith(_SENTENCE_ENDS):
-        return title, text
+    if line_end and (_quoted(title) or _like_a_title(plain_title(title), text)):
+        return _unquoted(title), text
     return "", whole
+
+
+def _quoted(line: str) -> bool:
+    return len(line) > 1 and line[0] == line[-1] == '"'
+
+
+def _unquoted(line: str) -> str:
+    # Only the outer quotes go: the title of the album "Heroes" is `""Heroes" (album)"`.
+    return line[1:-1] if _quoted(line) else line
+
+
+def _spellings(title: str) -> set[str]:
+    """A title with its outer quotes and without."""
+    return {plain_title(title), plain_title(_unquoted(title))}
+
+
+def _like_a_title(line: str, text: str) -> bool:
+    if len(line) >= _TITLE:
+        return False
+    if _quoted(line):
+        return True
+    # A sentence goes on in small letters; an article on eBay begins with its title.
+    goes_on = text[:1].islower() and not text.startswith(line)
+    return not goes_on and not line.rstrip().rstrip(_CLOSING).endswith(_SENTENCE_ENDS)
 
 
 def _title_and_text(row: dict[str, Any], where: str) -> tuple[str, str]:
@@ -93,10 +115,13 @@ def _title_and_text(row: dict[str, Any], where: str) -> tuple[str, str]:
         if not isinstance(value, str):
             raise DataInvalid(f"{where}: {field}={short(row[field])} is not a string")
     if name in ("contents", "content"):
-        first, rest = split_contents(text)
-        # Beside a field `title`, the first line is text unless it says the same.
-        if not title or plain_title(first) == plain_title(title):
-            title, text = first, rest
+        line, line_end, rest = text.partition("\n")
+        same = _spellings(line.removesuffix("\r")) & _spellings(title or "")
+        if not title:
+            title, text = split_contents(text)
+        # Beside a field `title`, the first line is text unless it says the same, in quotes or without.
+        elif line_end and same:
+            title, text = min(same, key=len), rest
     title = plain_title(title or "")
     _check_whole(title + text, where)
     return title, text

@@ -58,9 +58,9 @@ _SIGNS = r"""
     guilsinglright=› textexclamdown=¡ textquestiondown=¿ textordfeminine=ª textordmasculine=º textellipsis=… ldots=…
     dots=… textbullet=• bullet=• times=× cdot=· pm=± div=÷ le=≤ leq=≤ ge=≥ geq=≥ ne=≠ neq=≠ approx=≈ infty=∞ to=→
     rightarrow=→ leftarrow=← sqrt=√ circ=∘ prime=′ slash=/ TeX=TeX LaTeX=LaTeX cdots=⋯ dotsc=… dotsb=⋯ dotso=…
-    varsigma=ς textonehalf=½ textonequarter=¼ textthreequarters=¾ textonesuperior=¹ texttwosuperior=² textthreesuperior=³
-    textmu=µ textnumero=№ textcopyright=© textsection=§ textparagraph=¶ textdagger=† textdaggerdbl=‡ textohm=Ω
-    textperthousand=‰ textcelsius=°C texttimes=× textdiv=÷ textpm=± textminus=− textwon=₩ textlira=₤ textpeso=₱
+    varsigma=ς textonehalf=½ textonequarter=¼ textthreequarters=¾ textonesuperior=¹ texttwosuperior=²
+    textthreesuperior=³ textmu=µ textnumero=№ textcopyright=© textsection=§ textparagraph=¶ textdagger=† textdaggerdbl=‡
+    textohm=Ω textperthousand=‰ textcelsius=°C texttimes=× textdiv=÷ textpm=± textminus=− textwon=₩ textlira=₤ textpeso=₱
     textnaira=₦ textdong=₫ celsius=°C guillemetleft=« guillemetright=»
 """
 

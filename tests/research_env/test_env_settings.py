@@ -55,6 +55,7 @@ MUSIQUE, SYNTHETIC = "ReSearch-MuSiQue-v0", "ReSearch-Synthetic-v0"
         ({"instructions": "{question} \right"}, ["'\\r' before 'ight'"]),
         ({"instructions": "{question} \x1b[2J \x00"}, ["'\\x1b' before"]),
         ({"instructions": "{question} \ud800"}, ["'\\ud800' before"]),
+        ({"instructions": "Use \text{}: {question}"}, ["'\\t' before 'ext{}: {ques'", r"\\boxed"]),
         ({"num_entities": 7}, ["num_entities=7", "100 to 1,000,000"]),
         ({"num_entities": "7"}, ["num_entities='7'", "whole number"]),
         ({"world_seed": {1, 2}}, ["world_seed", "JSON"]),

@@ -42,6 +42,15 @@ def passages(address: str, skip_bad: bool = False) -> list[Passage]:
         ({"id": "0", "title": "T", "contents": "Another\nx"}, Passage("0", "T", "Another\nx")),
         ({"id": "0", "title": "T", "contents": '"T"\nx'}, Passage("0", "T", "x")),
         ({"id": "0", "title": "A & B", "contents": '"A &amp; B"\nx'}, Passage("0", "A & B", "x")),
+        ({"title": '"T"', "id": "0", "contents": '"T"\nx'}, Passage("0", "T", "x")),
+        ({"id": "0", "title": "T", "contents": "T\nx in small letters"}, Passage("0", "T", "x in small letters")),
+        ({"id": "0", "title": '"H"', "contents": '""H""\nx'}, Passage("0", '"H"', "x")),
+        ({"id": "0", "title": '"H"', "text": "x"}, Passage("0", '"H"', "x")),
+        ({"id": "0", "contents": "&quot;Heroes&quot;\nsong by B."}, Passage("0", '"Heroes"', "song by B.")),
+        ({"id": "0", "contents": "Heroes &amp;\nA song."}, Passage("0", "Heroes &", "A song.")),
+        ({"id": "0", "contents": "A novel by\nthe author."}, Passage("0", "", "A novel by\nthe author.")),
+        ({"id": "0", "contents": "eBay\neBay sells."}, Passage("0", "eBay", "eBay sells.")),
+        ({"id": "0", "contents": 'He said "Go."\nThen he left.'}, Passage("0", "", 'He said "Go."\nThen he left.')),
         ({"id": "0", "title": None, "contents": '"T"\nx'}, Passage("0", "T", "x")),
         ({"id": "0", "title": None, "text": "x"}, Passage("0", "", "x")),
         ({"docid": 7, "title": "T", "text": "x"}, Passage("7", "T", "x")),
@@ -91,6 +100,7 @@ def test_the_same_passage_without_an_id_comes_once(tmp_path: Path) -> None:
         ("AT&T", "AT&T"),
         ("R&Dagger", "R&Dagger"),
         ("A &nosuch; B", "A &nosuch; B"),
+        ("A&#10;B &#x2028;C", "A B C"),
     ],
 )
 def test_entities_of_titles_are_read_once(tmp_path: Path, title: str, plain: str) -> None:
