@@ -60,8 +60,8 @@ _SIGNS = r"""
     rightarrow=→ leftarrow=← sqrt=√ circ=∘ prime=′ slash=/ TeX=TeX LaTeX=LaTeX cdots=⋯ dotsc=… dotsb=⋯ dotso=…
     varsigma=ς textonehalf=½ textonequarter=¼ textthreequarters=¾ textonesuperior=¹ texttwosuperior=²
     textthreesuperior=³ textmu=µ textnumero=№ textcopyright=© textsection=§ textparagraph=¶ textdagger=† textdaggerdbl=‡
-    textohm=Ω textperthousand=‰ textcelsius=°C texttimes=× textdiv=÷ textpm=± textminus=− textwon=₩ textlira=₤ textpeso=₱
-    textnaira=₦ textdong=₫ celsius=°C guillemetleft=« guillemetright=»
+    textohm=Ω textperthousand=‰ textcelsius=°C texttimes=× textdiv=÷ textpm=± textminus=− textwon=₩ textlira=₤
+    textpeso=₱ textnaira=₦ textdong=₫ celsius=°C guillemetleft=« guillemetright=»
 """
 
 
