@@ -219,7 +219,7 @@ class ReSearchEnv(gym.Env[str, str]):
             raise ConfigurationError(f'reset options {short(options)}: give a dictionary, e.g. {{"question_id": "…"}}')
         unknown = set(options) - {"question_id"}
         if unknown:
-            raise ConfigurationError(f"reset options {sorted(unknown)} are unknown; known: question_id")
+            raise ConfigurationError(f"reset options {sorted(unknown, key=str)} are unknown; known: question_id")
         size = self.num_questions
         if "question_id" in options:
             index = self._index(options["question_id"])

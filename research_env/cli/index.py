@@ -54,6 +54,8 @@ def _build(arguments: argparse.Namespace) -> int:
     in_cluster = "://" in to  # any scheme: `connect` refuses a wrong one, and shows the right form
     if given and not in_cluster:
         raise ConfigurationError(f"--{next(iter(given))}: for Elasticsearch only; a folder's index has fixed values")
+    if arguments.encoder == "":
+        raise ConfigurationError("--encoder '': give a model, or leave the flag out for BM25 alone")
     prompts = {name: getattr(arguments, name) for name in ("query_prompt", "passage_prompt")}
     if not arguments.encoder and (name := next((n for n, text in prompts.items() if text is not None), None)):
         raise ConfigurationError(f"--{name.replace('_', '-')}: needs --encoder")

@@ -178,7 +178,7 @@ def _make(env_id: str, text: str) -> gym.Env[str, str]:
     if not isinstance(settings, dict):
         raise ConfigurationError(f"--env-kwargs {text!r} is not a JSON object; write e.g. '{{\"top_k\": 3}}'")
     try:
-        env: gym.Env[str, str] = gym.make(env_id, disable_env_checker=True, **settings)
+        env: gym.Env[str, str] = gym.make(env_id, **{"disable_env_checker": True, **settings})
     except ResearchError:
         raise
     except gym.error.UnregisteredEnv:

@@ -236,6 +236,8 @@ def test_a_question_by_its_id(env):
         env.reset(options={"question_id": ["x"]})
     with pytest.raises(ConfigurationError, match="question"):
         env.reset(options={"question": "4hop__2"})
+    with pytest.raises(ConfigurationError, match=r"reset options \[5, 'a'\] are unknown; known: question_id"):
+        env.reset(options={5: 1, "a": 2})
 
 
 def test_render_is_coloured_and_cannot_steer_a_terminal(musique_home):

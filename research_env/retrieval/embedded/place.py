@@ -5,6 +5,7 @@ Nothing is deleted there that this program has not made: its own folder has a ma
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from uuid import uuid4
 from filelock import FileLock
 
 from research_env.errors import ConfigurationError, ResearchError, RetrievalError
+from research_env.files import home
 
 TERMS = "index"
 """In the building folder: the finished BM25 index that waits for its vectors."""
@@ -50,9 +52,16 @@ def building(folder: Path, what: str) -> Iterator[Path]:
         raise
     except (OSError, ValueError) as error:
         raise RetrievalError(
-            f"{what} could not be built in {folder.parent} ({error}); "
-            "free disk space there, or point RESEARCH_HOME at a folder with room"
+            f"{what} could not be built in {folder.parent} ({error}){_advice(error, folder)}"
         ) from error
+
+
+def _advice(error: Exception, folder: Path) -> str:
+    # By its text, because tantivy raises ValueError for it.
+    if not any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+        return ""
+    ours = folder.resolve().is_relative_to(home().resolve())
+    return "; free disk space there" + (", or point RESEARCH_HOME at a folder with room" if ours else "")
 
 
 def _hold(work: Path) -> FileLock:

@@ -44,6 +44,13 @@ def question_for(seed: int) -> int:
     return int(gym.make("ReSearch-MuSiQue-v0").reset(seed=seed)[1]["question_id"].split("__")[1])
 
 
+def test_settings_of_gym_make_itself_may_be_given(capsys, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda _: (_ for _ in ()).throw(EOFError))
+    given = '{"disable_env_checker": true, "num_entities": 100}'
+    assert main(["play", "--env", "ReSearch-Synthetic-v0", "--env-kwargs", given]) == 0
+    assert "You answered 0 of 1 questions" in capsys.readouterr().out
+
+
 def test_a_whole_episode(types, musique_home, capsys):
     row = question_for(0)  # of two hops
     types(f"search Varn{row}a", f"search Varn{row}b guild", f"answer Varn{row}c")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def encoded(model: str, text: str) -> np.ndarray:
         (None, {"query": "gespon ", "corpus": "lundak "}, "gespon ", "lundak "),
         (None, {"query": "gespon: "}, "gespon: ", ""),
         ("usual", {"usual": "gespon "}, "gespon ", "gespon "),
-        (None, {"sts": "gespon "}, "", ""),
+        (None, {"search_query": "gespon: ", "search_document": "lundak "}, "gespon: ", "lundak "),
+        (None, {"retrieval.query": "gespon: ", "retrieval.passage": "lundak "}, "gespon: ", "lundak "),
+        (None, {"query": "gespon: ", "long_query": "vordak "}, "gespon: ", ""),
     ],
 )
 def test_a_models_own_prompts_are_used(
@@ -75,6 +78,12 @@ def test_a_models_own_prompts_are_used(
         ("sentence-transformers/all-MiniLM-L6-v2", ("", "")),
         (f"/hub/models--intfloat--e5-base-v2/snapshots/{'1c' * 20}", ("query: ", "passage: ")),
         ("me/code5-base", ("", "")),
+        ("me/my.e5-small", ("query: ", "passage: ")),
+        ("intfloat/e5-mistral-7b-instruct", ("", "")),
+        ("me/tuned-bge-base-en-v1.5", ("Represent this sentence for searching relevant passages: ", "")),
+        ("BAAI/bge-large-zh-v1.5", ("为这个句子生成表示以用于检索相关文章：", "")),
+        ("BAAI/bge-m3", ("", "")),
+        ("BAAI/bge-en-icl", ("", "")),
         ("/", ("", "")),
     ],
 )
@@ -87,6 +96,71 @@ def test_a_name_decides_where_the_configuration_has_no_prompts(encoder: Path) ->
     found = Encoder(EncoderOptions(str(encoder)))
     assert found.prompts == Prompts("query: ", "passage: ")
     assert found.queries(["tovzim"])[0] @ encoded(str(encoder), "query: tovzim") == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "prompts", [{"sts": "gespon "}, {"sts": "gespon ", "s2p_query": "vordak ", "s2s_query": "lundak "}]
+)
+def test_prompts_that_may_be_for_anything_are_refused(with_prompts: Any, prompts: dict[str, str]) -> None:
+    model = with_prompts(**prompts)
+    with pytest.raises(ConfigurationError, match=r"has prompts \(.*sts\).*give --query-prompt and --passage-prompt"):
+        Encoder(EncoderOptions(model))
+    assert Encoder(EncoderOptions(model, query_prompt="vordak ")).prompts == Prompts("vordak ", "")
+    assert Encoder(EncoderOptions(model, query_prompt="", passage_prompt="")).prompts == Prompts("", "")
+    assert Encoder(EncoderOptions(model), plain=True).prompts == Prompts("", "")
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A Hub that cannot be reached; returns what it was asked for."""
+    asked: list[str] = []
+
+    def unreachable(self: Any, model: str, timeout: float) -> None:
+        assert timeout <= 5
+        asked.append(model)
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    return asked
+
+
+@pytest.mark.parametrize("model", ["/nope/x", "./nope", "models/absent", "a/b/c", "~/x", "nope/"])
+def test_a_folder_that_is_not_there_is_never_asked_for(model: str, no_hub: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match=f"there is no folder {model}$"):
+        Encoder(EncoderOptions(model))
+    assert no_hub == []
+
+
+@pytest.mark.parametrize("model", ["nobody/no-such-encoder", "no-such-encoder"])
+def test_a_hub_that_does_not_answer_is_asked_once(model: str, no_hub: list[str]) -> None:
+    begin = time.monotonic()
+    with pytest.raises(ConfigurationError, match=r"there is no folder .*, and the Hub cannot be asked") as caught:
+        Encoder(EncoderOptions(model))
+    assert "\n" not in str(caught.value)
+    assert no_hub == [model]
+    assert time.monotonic() - begin < 10
+
+
+def test_what_the_hubs_cache_has_needs_no_hub(
+    with_prompts: Any, no_hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = tmp_path / "hub" / "models--me--tiny"
+    shutil.copytree(with_prompts(query="gespon: "), cached / "snapshots" / ("1c" * 20))
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("1c" * 20)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path / "hub"), raising=False)
+    assert Encoder(EncoderOptions("me/tiny")).prompts == Prompts("gespon: ", "")
+    assert no_hub == []
+
+
+def test_an_empty_encoder_is_refused(words_file: Path, tmp_path: Path, capsys: Any) -> None:
+    line = ["index", "build", "--corpus", str(words_file), "--to", str(tmp_path / "i")]
+    assert main([*line, "--encoder", ""]) == 2
+    assert "--encoder '': give a model, or leave the flag out" in capsys.readouterr().err
+    assert not (tmp_path / "i").exists()
 
 
 def test_given_prompts_come_before_all_others(encoder: Path, with_prompts: Any) -> None:
