@@ -8,7 +8,8 @@ from typing import Any
 
 from research_env.corpora.content import Ids
 from research_env.errors import ConfigurationError, DataInvalid
-from research_env.types import Dataset, Passage, Pool, Question
+from research_env.text import mended
+from research_env.types import Dataset, Hop, Passage, Pool, Question
 
 
 def checked(loaded: Any, name: str) -> Dataset:
@@ -35,7 +36,7 @@ def checked(loaded: Any, name: str) -> Dataset:
 
 
 def _checked_passages(pool: Pool, what: str) -> Iterator[Passage]:
-    """The passages of somebody else's pool.
+    """The passages of somebody else's pool, their texts as Unicode.
 
     Raises:
         DataInvalid: it yields anything else, or not as many as it says. The index would be kept, and wrong for good.
@@ -45,12 +46,38 @@ def _checked_passages(pool: Pool, what: str) -> Iterator[Passage]:
     for passage in pool.passages():
         if not isinstance(passage, Passage):
             raise DataInvalid(f"{what}: its pool yields {type(passage).__name__}, not a research_env.types.Passage")
+        if not all(isinstance(text, str) for text in (passage.id, passage.title, passage.text)):
+            raise DataInvalid(f"{what}: its pool yields a Passage whose id, title and text are not all str")
+        if not _whole(passage.id, passage.title, passage.text):
+            passage = Passage(mended(passage.id), mended(passage.title), mended(passage.text))
         if not seen.add(passage.id):  # an index keeps one passage for an id: the other would silently be lost
             raise DataInvalid(f"{what}: its pool has two passages with the id {passage.id!r}")
         number += 1
         yield passage
     if number != pool.count():
         raise DataInvalid(f"{what}: its pool says that it has {pool.count():,} passages, but yields {number:,}")
+
+
+def mended_question(each: Question) -> Question:
+    """The question with all of its texts as Unicode. It is the same object where they are, as nearly always."""
+    hops = each.decomposition
+    texts = (each.id, each.text, *each.answers, *each.gold_passages)
+    if _whole(*texts, *(text for hop in hops for text in (hop.question, hop.answer, hop.passage_id))):
+        return each
+    return Question(
+        mended(each.id),
+        mended(each.text),
+        tuple(map(mended, each.answers)),
+        each.hops,
+        tuple(Hop(mended(hop.question), mended(hop.answer), mended(hop.passage_id)) for hop in hops),
+        tuple(map(mended, each.gold_passages)),
+    )
+
+
+def _whole(*texts: object) -> bool:
+    """Whether no text holds half of a surrogate pair. One check for all, because it is made at every reset."""
+    together = "".join(map(str, texts))
+    return together.isascii() or mended(together) is together
 
 
 def is_question(each: Any) -> bool:

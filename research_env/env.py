@@ -11,6 +11,7 @@ import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from research_env import loading, names, order, plugins, shared_texts, wording  # noqa: F401 (registers Prose)
+from research_env.dataset_checks import mended_question
 from research_env.episode import Episode, Move, Rules
 from research_env.errors import ConfigurationError
 from research_env.info import Info
@@ -156,7 +157,7 @@ class ReSearchEnv(gym.Env[str, str]):
         super().reset(seed=seed)
         self._ready = None
         question, place = self._choose_question(seed, {} if options is None else options)
-        prompt = self._episode.begin(question, place, self.num_questions)
+        prompt = self._episode.begin(mended_question(question), place, self.num_questions)
         self._turns.start(self._episode.asked)
         return prompt, self._episode.info
 

@@ -19,6 +19,7 @@ from research_env.evidence import Evidence
 from research_env.info import Info
 from research_env.protocols.base import Action, ActionProtocol, Answer, Calls, Malformed, ParsedTurn
 from research_env.rewards import Outcome, exact_match, f1
+from research_env.text import mended
 from research_env.tools.base import Tool
 from research_env.types import Call, Passage, Question, Result, Status, Step
 
@@ -113,8 +114,8 @@ class Episode:
         return prompt
 
     def act(self, text: str) -> Move:
-        """Parse and judge one turn of the policy. Any `str` is legal. Nothing changes."""
-        turn = self._protocol.parse(text)
+        """Parse and judge one turn of the policy. Any `str` is legal, and is read as Unicode. Nothing changes."""
+        turn = self._protocol.parse(mended(text))
         action = turn.action
         last = self._turn + 1 >= self._rules.max_turns
         calls: tuple[Call, ...] = ()

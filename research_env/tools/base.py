@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from research_env.errors import ConfigurationError
-from research_env.text import short
+from research_env.text import mended, short
 from research_env.types import Call, Hit, Result
 
 _TYPES: dict[Any, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
@@ -106,7 +106,7 @@ def _run_one(tool: Tool, calls: Sequence[Call]) -> list[Result]:
     # One tool's failure must not lose the results of the turn's other tools, nor those of other episodes.
     except Exception as error:
         return [Result(call, error=error) for call in calls]
-    return results
+    return [r if (text := mended(r.text)) is r.text else r._replace(text=text) for r in results]
 
 
 def _check(tool: Tool, results: Sequence[Result], calls: Sequence[Call]) -> None:

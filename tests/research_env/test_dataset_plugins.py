@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from research_env import loading
 from research_env.__main__ import main
 from research_env.errors import ResearchError
 from research_env.loading import DatasetKey
-from research_env.types import Dataset, Passage, Pool, Question
+from research_env.types import Dataset, Hop, Passage, Pool, Question
 
 SYNTHETIC = "ReSearch-Synthetic-v0"
 BOOKS = [
@@ -102,6 +103,21 @@ def load_a_passage_twice() -> Dataset:
     return Dataset("twice", load_books().splits, Pool("twice", "v1", lambda: [*BOOKS, BOOKS[0]], lambda: 3))
 
 
+HALF = "\ud83d"
+
+
+def load_halves() -> Dataset:
+    """Half of a surrogate pair in every text."""
+    hop = Hop(f"Who{HALF}?", f"Bram{HALF}", f"p{HALF}")
+    question = Question(f"b{HALF}", f"Who wrote Kesh{HALF}?", (f"Bram{HALF}",), 1, (hop,), (f"p{HALF}",))
+    books = [Passage(f"p{HALF}", f"Kesh{HALF}", f"Kesh is a novel by Bram{HALF}\ude00{HALF}.")]
+    return Dataset("halves", {"train": [question]}, Pool("halves", "v1", lambda: books, lambda: 1))
+
+
+def load_numbers() -> Dataset:
+    return Dataset("numbers", load_books().splits, Pool("n", "v1", lambda: [Passage(1, "T", "x")], lambda: 1))  # type: ignore[arg-type]
+
+
 def load_and_fail() -> Dataset:
     raise KeyError("no file")
 
@@ -176,6 +192,22 @@ def test_a_data_set_without_passages_is_searched_elsewhere() -> None:
     assert env.reset(seed=0)[1]["corpus"]["name"] == "none"
 
 
+def test_halves_of_surrogate_pairs_are_mended() -> None:
+    """Everything that comes out can be written as UTF-8, whoever put them in."""
+    env = gym.make(SYNTHETIC, dataset=f"{__name__}:load_halves", render_mode="ansi", disable_env_checker=True)
+    prompt, info = env.reset(seed=0)
+    said: list[Any] = [prompt, info]
+    for turn in (
+        f"<think> {HALF} </think> <search> Kesh{HALF} </search>",
+        f"<think> {HALF} </think> <answer> \\boxed{{Bram{HALF}}} </answer>",
+    ):
+        text, reward, _, _, info = env.step(turn)
+        said += [text, info, env.render()]
+    json.dumps(said, ensure_ascii=False).encode()
+    assert (reward, info["em"], info["answer"], info["gold_found"]) == (1.0, 1.0, "Bram\ufffd", ["p\ufffd"])
+    assert "Kesh is a novel by Bram\U0001f600\ufffd." in said[2]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -197,6 +229,7 @@ def test_questions_that_do_not_fit_are_one_clear_line(name: str, said: str) -> N
     ("name", "said"),
     [
         ("load_tuples", "its pool yields tuple, not a research_env.types.Passage"),
+        ("load_numbers", "its pool yields a Passage whose id, title and text are not all str"),
         ("load_a_passage_twice", "its pool has two passages with the id 'p0'"),
         ("load_a_wrong_count", "its pool says that it has 5 passages, but yields 2"),
     ],
