@@ -10,7 +10,7 @@ from typing import Any, Literal
 import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from research_env import loading, names, order, plugins, shared_texts, wording  # noqa: F401 (registers Prose)
+from research_env import loading, names, order, plugins, wording
 from research_env.dataset_checks import mended_question
 from research_env.episode import Episode, Move, Rules
 from research_env.errors import ConfigurationError

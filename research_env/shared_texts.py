@@ -1,5 +1,6 @@
 """Texts in shared memory: what `AsyncVectorEnv(shared_memory=True)`, its default, needs of a space of its own.
 
+`spaces` registers these functions with gymnasium.
 Gymnasium makes the memory once, so each environment has room for a text of fixed size; where one is longer, the worker
 says so.
 """
@@ -9,10 +10,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from typing import Any, overload
-
-from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
-
-from research_env.spaces import Prose
 
 ROOM = 1 << 18
 """Bytes of one environment's text in UTF-8. A hundred passages of 100 words take about 70,000."""
@@ -43,18 +40,22 @@ class SharedTexts(Sequence[str]):
         return tuple(self)
 
 
-@create_shared_memory.register(Prose)
-def _create(space: Prose, n: int = 1, ctx: Any = multiprocessing) -> tuple[Any, ...]:
+def create(space: Any, n: int = 1, ctx: Any = multiprocessing) -> tuple[Any, ...]:
+    """Memory for `n` texts."""
     return tuple(ctx.RawArray("c", _HEAD + ROOM) for _ in range(n))
 
 
-@read_from_shared_memory.register(Prose)
-def _read(space: Prose, shared_memory: tuple[Any, ...], n: int = 1) -> SharedTexts:
+def read(space: Any, shared_memory: tuple[Any, ...], n: int = 1) -> SharedTexts:
+    """The texts in it."""
     return SharedTexts(shared_memory)
 
 
-@write_to_shared_memory.register(Prose)
-def _write(space: Prose, index: int, value: str, shared_memory: tuple[Any, ...]) -> None:
+def write(space: Any, index: int, value: str, shared_memory: tuple[Any, ...]) -> None:
+    """Put a text into its place `index`.
+
+    Raises:
+        ValueError: it has no room.
+    """
     content = value.encode("utf-8", "surrogatepass")
     if len(content) > ROOM:
         raise ValueError(

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Space
+from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
+
+from research_env import shared_texts
 
 
 class Prose(Space[str]):
@@ -38,3 +41,9 @@ class Prose(Space[str]):
 
     def __repr__(self) -> str:
         return "Prose()" if self.max_length is None else f"Prose({self.max_length})"
+
+
+# `AsyncVectorEnv` asks for these by the type of a space.
+create_shared_memory.register(Prose, shared_texts.create)
+read_from_shared_memory.register(Prose, shared_texts.read)  # type: ignore[arg-type]  # any sequence will do
+write_to_shared_memory.register(Prose, shared_texts.write)

@@ -91,8 +91,8 @@ def test_vllm_stays_behind_the_seams() -> None:
 
 RANKS = {
     "research_env": [
-        "errors types text wording progress spaces wrappers",
-        "names files rewards evidence render info order shared_texts",
+        "errors types text wording progress shared_texts wrappers",
+        "names files rewards evidence render info order spaces",
         "tools corpora questions synthetic",
         "protocols retrieval registration dataset_checks",
         "__init__ loading episode random_turns plugins",

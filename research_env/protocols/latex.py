@@ -121,6 +121,9 @@ class _Reader:
             self._at = first.end()
             self._closings.append('"' if name == "enquote" else "")
             return self._closings[-1]
+        if name == "url" and (address := _ARGUMENT.match(self._latex, self._at)):
+            self._at = address.end()
+            return address[0].partition("{")[2][:-1].replace("\\", "")
         if name in HIDDEN and _ARGUMENT.match(self._latex, self._at):
             return self._hidden(name)
         if name in LENGTHS and (length := _LENGTH.match(self._latex, self._at)):

@@ -9,7 +9,7 @@ _FONTS = """
     overline mathrm mathbf mathit mathsf mathtt mathcal mathbb mathfrak mathscr mathnormal boldsymbol bm operatorname
     ensuremath textsuperscript textsubscript boxed bold textlf textls textbb mathds mathsfit pmb uwave uuline dashuline
     dotuline ul hl underbrace overbrace widehat widetilde vec overrightarrow framebox makebox smash llap rlap clap
-    uppercase lowercase MakeUppercase MakeLowercase MakeTextUppercase MakeTextLowercase url nolinkurl path enquote num
+    uppercase lowercase MakeUppercase MakeLowercase MakeTextUppercase MakeTextLowercase enquote num
     si unit
 """
 WRAPPERS = frozenset(_FONTS.split())
@@ -19,7 +19,7 @@ _SIZES = """
     tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge displaystyle textstyle scriptstyle bf it
     rm sf tt sc sl em bfseries mdseries itshape slshape scshape upshape rmfamily sffamily ttfamily normalfont left right
     big Big bigl bigr bigm Bigl Bigr Bigm bigg Bigg biggl biggr biggm Biggl Biggr Biggm middle selectfont boldmath
-    unboldmath noindent centering raggedright raggedleft protect relax limits nolimits
+    unboldmath strut noindent centering raggedright raggedleft protect relax limits nolimits
 """
 SWITCHES = frozenset(_SIZES.split())
 """Commands that change how the text after them looks."""

@@ -1,7 +1,7 @@
 """Text in the form in which both engines index and search it; what they store and hand out is the original.
 
 Each character is written in one way (NFC), letters of another width or shape are the usual ones, and marks that may be
-left out (stress in Russian, vowels in Arabic and Hebrew) are. Scripts that are written without spaces become words:
+left out (stress in Russian, vowels in Arabic and Hebrew, soft hyphens) are. Scripts without spaces become words:
 all pairs of neighbours, as in Lucene's CJK analyser, and single characters beside them, which queries of one character
 find. ASCII text stays as it is, and so does almost all other text of European languages.
 """
@@ -29,14 +29,17 @@ _MARKS = "".join(c for c in _IN_BLOCKS if category(c)[0] == "M")
 _RUN = re.compile(rf"[{_LETTERS}{_MARKS}](?:[\u200b-\u200d\u2060]*[{_LETTERS}{_MARKS}])*")
 # A letter with its marks counts as one. At most 4 marks, because the embedded index leaves out words of 64 letters.
 _CHARACTER = re.compile(rf"[{_LETTERS}{_MARKS}][{_MARKS}]{{0,4}}")
-_SHAPE = r"\ufb00-\ufdff\ufe70-\ufefc\uff00-\uffef"  # ligatures, Arabic by position, half and full width
+# Radicals of ideographs, ligatures, Arabic by position, half and full width.
+_SHAPE = r"\u2e80-\u2fdf\ufb00-\ufdff\ufe70-\ufefc\uff00-\uffef"
 _SHAPES = re.compile(f"[{_SHAPE}]+")
 _OPTIONAL = (
     r"\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f"
     r"\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\ufe00-\ufe0f\U000e0100-\U000e01ef"
 )
 _OPTIONALS = re.compile(f"[{_OPTIONAL}]+")
-_ANY = re.compile(f"[{_LETTERS}{_MARKS}{_SHAPE}{_OPTIONAL}]")
+_BREAK = r"\u00ad\u200b"  # where a line may be broken inside a word
+_BREAKS = re.compile(rf"(?<=[^\W\d_])[{_BREAK}]+(?=[^\W\d_])")
+_ANY = re.compile(f"[{_LETTERS}{_MARKS}{_SHAPE}{_OPTIONAL}{_BREAK}]")
 
 
 def indexed(text: str) -> str:
@@ -56,7 +59,8 @@ def _searchable(text: str, singles: bool) -> str:
     if not _ANY.search(text):
         return text
     text = normalize("NFC", _SHAPES.sub(lambda found: normalize("NFKC", found.group()), text))
-    return _RUN.sub(lambda run: f" {' '.join(_words(run.group(), singles))} ", _OPTIONALS.sub("", text))
+    text = _BREAKS.sub("", _OPTIONALS.sub("", text))
+    return _RUN.sub(lambda run: f" {' '.join(_words(run.group(), singles))} ", text)
 
 
 def _words(run: str, singles: bool) -> list[str]:

@@ -37,7 +37,7 @@ SHOWN = {
     r"\raisebox{2pt}{A} \raisebox{2pt}[0pt][0pt]{A} \parbox[t]{3cm}{B} \scalebox{2}{C}": "A A B C",
     r"\fcolorbox{red}{blue}{Ada} \textcolor[rgb]{1,0,0}{L}.": "Ada L.",
     r"\begin{center}Ada\end{center}": "Ada",
-    r"\url{http://x.edu/~ada}": "http://x.edu/~ada",
+    r"\url{http://x.edu/~ada/a--b\_c}": "http://x.edu/~ada/a--b_c",
     r"\enquote{Ada} L.": '"Ada" L.',
     r"\foreignlanguage{french}{Ada}": "Ada",
     r"\textcolor{red}{Ada} L.": "Ada L.", r"\color{red} Ada": "Ada", r"\mathrm Ada": "Ada",

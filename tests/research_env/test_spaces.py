@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -49,3 +51,15 @@ def test_no_warning_is_given():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Prose(5, seed=1).sample()
+
+
+def test_the_space_alone_brings_its_shared_memory():
+    """In a process that has imported nothing else of ours."""
+    code = (
+        "from gymnasium.vector import utils\n"
+        "from research_env.spaces import Prose\n"
+        "memory = utils.create_shared_memory(Prose(), 2)\n"
+        "utils.write_to_shared_memory(Prose(), 1, 'é', memory)\n"
+        "assert tuple(utils.read_from_shared_memory(Prose(), memory, 2)) == ('', 'é')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

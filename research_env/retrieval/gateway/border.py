@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
-from research_env.errors import RetrievalError
-from research_env.text import mended, short
+from research_env.errors import ResearchError, RetrievalError
+from research_env.text import mended, one_line, short
 from research_env.types import Hit, Passage
 
 MAX_QUERY = 10_000
@@ -27,6 +27,15 @@ def checked(found: Any, top_k: int, where: str) -> list[Hit]:
     if not isinstance(found, list | tuple):
         raise RetrievalError(f"{where}: the retriever found {short(found)}, not a list of Hit")
     return [hit if _fit(hit) else _mended(hit, rank, where) for rank, hit in enumerate(found[:top_k])]
+
+
+def failure(error: Exception, where: str) -> Exception:
+    """An error of a backend as one of ours, which names what it was: a person, or a server's client, will read it."""
+    if isinstance(error, ResearchError):
+        return error
+    failed = RetrievalError(f"{where}: the retriever failed ({mended(one_line(f'{type(error).__name__}: {error}'))})")
+    failed.__cause__ = error
+    return failed
 
 
 def score(given: Any, rank: int) -> float:

@@ -28,7 +28,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_bef
 
 from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
 from research_env.retrieval.base import Retriever
-from research_env.retrieval.gateway.border import checked, query_text
+from research_env.retrieval.gateway.border import checked, failure, query_text
 from research_env.retrieval.gateway.circuit import Circuit
 from research_env.retrieval.gateway.options import GatewayOptions, Stats
 from research_env.retrieval.gateway.recording import Recording
@@ -132,7 +132,7 @@ class Gateway:
                 # Copied, because the same list is in the cache and goes to every search that asked the same.
                 return list(future.result(max(0.0, self._left(wanted, asked))))
             except FutureTimeout:
-                # Either nothing has come in time, or the backend raised a TimeoutError of its own.
+                # Nothing has come in time, or it has come at this very moment.
                 if future.done():
                     error = future.exception()
                     return error if isinstance(error, Exception) else list(future.result())
@@ -272,7 +272,7 @@ class Gateway:
             self._settle(batch, error)
         except Exception as error:
             if len(batch) == 1 or self._closed:
-                self._settle(batch, self._shut() if self._closed else error)
+                self._settle(batch, self._shut() if self._closed else failure(error, self.corpus.name))
             else:  # a query that cannot be answered must fail alone: ask for each by itself
                 for key in batch:
                     self._answer([key])

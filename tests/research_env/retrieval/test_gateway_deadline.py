@@ -111,7 +111,7 @@ def test_a_search_that_was_cancelled_is_not_made_for_nobody() -> None:
     assert backend.calls == [["first"], ["shared"]]
 
 
-@pytest.mark.parametrize("error", [RetrievalError("broken"), RetrievalUnavailable("down"), TimeoutError("the disk")])
+@pytest.mark.parametrize("error", [RetrievalError("broken"), RetrievalUnavailable("down")])
 @pytest.mark.parametrize("late", [False, True])
 def test_no_error_is_left_that_nobody_retrieved(error: Exception, late: bool, caplog: pytest.LogCaptureFixture) -> None:
     """All queries of a batch fail, after the search has been given up or before; asyncio would log what it finds."""

@@ -30,6 +30,8 @@ TEXTS = [
     ("ru", "Vladimir", "Влади\u0301мир основал го\u0301род."),
     ("ar", "Muhammad", "مُحَمَّد بن عبد الله"),
     ("he", "Moses", "מֹשֶׁה רַבֵּנוּ"),
+    ("breaks", "Karlsruhe", "Bundes\u00adver\u00adfassungs\u00adgericht and super\u200bcali\u200bfragi."),
+    ("radicals", "Gold", "\u2f26\u2fa6 \u2f31\u2f2d"),  # the radicals 子金 巾山
     ("shapes", "Film", "The ﬁrst ﬂight; ﻣﺼﺮ."),
     ("hi", "Delhi", "दिल्ली भारत की राजधानी है"),
     ("en", "Amber Kesh", "A novel by Bram Tovik, 26481 words; naïve café."),
@@ -45,6 +47,8 @@ FOUND = [
     ("Çelik", "nfd"), ("Ελλάδα", "nfd"), ("Йошкар", "nfd"), ("Владимир", "ru"), ("Влади\u0301мир", "ru"),
     ("город", "ru"), ("محمد", "ar"), ("مُحَمَّد", "ar"), ("משה", "he"),
     ("מֹשֶׁה", "he"), ("first flight", "shapes"), ("ﬁrst", "shapes"),
+    ("Bundesverfassungsgericht", "breaks"), ("Bundes\u00adverfassungsgericht", "breaks"), ("supercalifragi", "breaks"),
+    ("子金", "radicals"), ("\u2f31\u2f2d", "radicals"), ("巾山", "radicals"),
     ("مصر", "shapes"), ("राजधानी", "hi"), ("दिल्ली", "hi"), ("Amber Kesh", "en"), (normalize("NFD", "naïve"), "en"),
 ]  # fmt: skip
 """`(query, id of the passage that must come first)`."""

@@ -191,6 +191,14 @@ def test_a_lasting_failure_has_another_status(client: Any, backend: Backend) -> 
     assert client.post("/search", json={"query": "novel"}).status_code == 502
 
 
+def test_an_error_that_nobody_expects_is_named(client: Any, backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    backend.error = KeyError("shard 7")
+    response = client.post("/retrieve", json={"queries": ["novel", "born"]})
+    assert response.status_code == 502
+    assert response.json() == {"error": "books: the retriever failed (KeyError: 'shard 7')"}
+    assert caplog.text == ""
+
+
 def test_metrics(client: Any) -> None:
     client.post("/retrieve", json={"queries": ["a", "b"]})
     client.get("/nowhere")
