@@ -28,6 +28,15 @@ class Good(Tool):
         return [Result(call, text="3") for call in calls]
 
 
+class HalfAPair(Good):
+    def run(self, calls: Sequence[Call]) -> list[Result]:
+        return [Result(call, text="half \ud800") for call in calls]
+
+
+def test_a_tools_text_is_unicode() -> None:
+    assert run({"count": HalfAPair(CONTEXT)}, [Call("1", "count", {"of": "x"})])[0].text == "half \ufffd"
+
+
 class NotDerived:
     name, description, parameters = "x", "x", {}
 
