@@ -57,8 +57,9 @@ def building(folder: Path, what: str) -> Iterator[Path]:
 
 
 def _advice(error: Exception, folder: Path) -> str:
-    # By its text, because tantivy raises ValueError for it.
-    if not any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+    # By its text: tantivy raises ValueError, and says of a writer that found no room only that an io::Error is likely.
+    signs = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "io::Error")
+    if not any(sign in str(error) for sign in signs):
         return ""
     ours = folder.resolve().is_relative_to(home().resolve())
     return "; free disk space there" + (", or point RESEARCH_HOME at a folder with room" if ours else "")
