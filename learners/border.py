@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import reprlib
+import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -27,12 +28,12 @@ def text(value: str) -> str:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def plain(value: Any, depth: int = _DEPTH) -> Any:
+def plain(value: Any, depth: int = _DEPTH, inside: tuple[int, ...] = ()) -> Any:
     """A value as JSON has it: None, bool, int, float, str, list, or dict with `str` keys.
 
     NumPy scalars and arrays (and whatever else has `tolist`) become numbers and lists, sets become sorted lists, bytes
     text, dataclasses dictionaries. A number that is not finite becomes None, which means "there is none". What is left
-    (a path, a date) becomes its `str`.
+    (a path, a date) becomes its `str`, and what lies inside itself `"…"`; `inside` has the ids of what this lies in.
     """
     match value:
         case str():
@@ -40,26 +41,28 @@ def plain(value: Any, depth: int = _DEPTH) -> Any:
         case None | bool():
             return value
         case int():
-            return int(value)
+            # Beyond a float is as infinite as there, and JSON refuses more than 4,300 digits.
+            return int(value) if abs(value) <= sys.float_info.max else None
         case float():
             return float(value) if math.isfinite(value) else None
         case bytes() | bytearray():
             return bytes(value).decode(errors="replace")
-    if depth == 0:
+    if depth == 0 or id(value) in inside:
         return "…"
+    inside = (*inside, id(value))
     if isinstance(value, Enum):
-        return plain(value.value, depth - 1)
+        return plain(value.value, depth - 1, inside)
     if hasattr(value, "tolist") and not isinstance(value, type):
-        return plain(value.tolist(), depth - 1)
+        return plain(value.tolist(), depth - 1, inside)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {plain_key(key): plain(each, depth - 1) for key, each in value.items()}
+        return {plain_key(key): plain(each, depth - 1, inside) for key, each in value.items()}
     if isinstance(value, set | frozenset):
         # Their order differs from process to process.
-        return sorted((plain(each, depth - 1) for each in value), key=str)
+        return sorted((plain(each, depth - 1, inside) for each in value), key=str)
     if isinstance(value, Iterable):
-        return [plain(each, depth - 1) for each in value]
+        return [plain(each, depth - 1, inside) for each in value]
     return text(str(value))
 
 

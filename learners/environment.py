@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from learners import border, names
 from learners.errors import Fault
-from learners.threads import NotReturned, limited
+from learners.threads import Aside, NotReturned
 
 
 class EnvironmentFault(Fault):
@@ -80,22 +80,17 @@ def same_environment(one: str, other: str) -> bool:
 
 
 @contextmanager
-def faults(limit: float | None = None) -> Iterator[None]:
-    """Turn whatever an environment raises into `EnvironmentFault`: an outage there is not a bug here.
-
-    Args:
-        limit: Seconds that it may take. It holds on the main thread; in a rollout, `Threads` have a limit.
-    """
+def faults() -> Iterator[None]:
+    """Turn whatever an environment raises into `EnvironmentFault`: an outage there is not a bug here."""
     try:
-        with limited(limit):
-            yield
-    except EnvironmentFault:
+        yield
+    except (EnvironmentFault, KeyboardInterrupt):
         raise
     except NotReturned as error:
         raise EnvironmentFault(
-            f"the environment has not returned for {limit:g} s; research.step_timeout is the limit"
+            f"the environment has not returned for {error.args[0]:g} s; research.step_timeout is the limit"
         ) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also what asyncio and `sys.exit` raise: it would end the run, or a task of ours
         raise EnvironmentFault(border.text(names.one_line(error)) + where(error)) from error
 
 
@@ -122,7 +117,9 @@ def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfi
     # Gymnasium's checker would run in every new environment, and costs more than a step of ours.
     try:
         env: gym.Env[str, str] = gym.make(env_id, disable_env_checker=True, **kwargs)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         hint = ""
         if isinstance(error, gym.error.UnregisteredEnv) and ":" not in env_id:
             hint = " Where a module registers it, write module:Id-v0."
@@ -144,14 +141,39 @@ def make(env_id: str, kwargs: Mapping[str, Any], wrappers: Sequence[WrapperConfi
 
 @contextmanager
 def opened(section: EnvironmentConfig, kwargs: Mapping[str, Any]) -> Iterator[gym.Env[str, str]]:
-    """An environment for as long as the block lasts; raises as `make` does."""
-    with faults(section.step_timeout):
-        env = make(section.id, kwargs, section.wrappers)
+    """An environment for as long as the block lasts, each of whose calls may take `step_timeout`; raises as `make`."""
+    thread = Aside(section.step_timeout)
+    made: list[gym.Env[str, str]] = []
     try:
-        yield env
+        with faults():
+            thread.run(lambda: made.append(make(section.id, kwargs, section.wrappers)))
+        yield _Apart(made[0], thread)
     finally:
-        with suppress(NotReturned), limited(section.step_timeout):
-            close(env)
+        thread.end(lambda: list(map(close, made)))
+
+
+class _Apart(gym.Wrapper[str, str, str, str]):
+    """An environment whose calls run on a thread of their own, where they can be left."""
+
+    def __init__(self, env: gym.Env[str, str], thread: Aside) -> None:
+        super().__init__(env)
+        self.call = thread.run
+
+    def reset(self, **kwargs: Any) -> Any:
+        return self.call(lambda: self.env.reset(**kwargs))
+
+    def step(self, action: str) -> Any:
+        return self.call(lambda: self.env.step(action))
+
+
+def call(env: gym.Env[str, str], work: Callable[[], Any]) -> Any:
+    """Something else that is asked of an environment, on its own thread where it has one.
+
+    Raises:
+        EnvironmentFault: it failed.
+    """
+    with faults():
+        return env.call(work) if isinstance(env, _Apart) else work()
 
 
 def _holds_texts(space: Any) -> bool:
@@ -174,11 +196,19 @@ def _wrap(env: gym.Env[str, str], wrapper: WrapperConfig) -> gym.Env[str, str]:
         raise EnvironmentFault(str(error)) from error
     try:
         wrapped = target(env, **wrapper.kwargs)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise EnvironmentFault(f"wrapper {wrapper.name}: {names.one_line(error)}") from error
     if not isinstance(wrapped, gym.Env):
         raise EnvironmentFault(f"wrapper {wrapper.name} makes {type(wrapped).__name__}, which is not an environment")
     return wrapped
+
+
+def metadata(env: gym.Env[str, str]) -> Mapping[Any, Any]:
+    """What an environment says about itself; empty where that is no mapping. See `learners.contract.Metadata`."""
+    found: Any = env.unwrapped.metadata
+    return found if isinstance(found, Mapping) else {}
 
 
 def stops(env: gym.Env[str, str]) -> tuple[str, ...]:
@@ -187,11 +217,14 @@ def stops(env: gym.Env[str, str]) -> tuple[str, ...]:
     Raises:
         EnvironmentFault: the key holds something else.
     """
-    metadata = env.unwrapped.metadata
-    found = metadata.get("stop") if isinstance(metadata, Mapping) else None
+    found = metadata(env).get("stop")
     if found is None:
         return ()
-    each: list[Any] = [found] if isinstance(found, str) else list(found) if isinstance(found, Iterable) else [None]
+    if hasattr(found, "tolist"):
+        found = found.tolist()
+    # An iterator is used up by whoever asks first.
+    several = isinstance(found, Iterable) and not isinstance(found, Iterator)
+    each: list[Any] = [found] if isinstance(found, str) else list(found) if several else [None]
     if not all(isinstance(one, str) and one for one in each):
         raise EnvironmentFault(
             f'{name(env)}: metadata["stop"] is {border.shown(found)}; give a list of texts, none of them empty'
@@ -199,36 +232,34 @@ def stops(env: gym.Env[str, str]) -> tuple[str, ...]:
     return tuple(border.text(one) for one in each)
 
 
-def reset(env: gym.Env[str, str], seed: int, limit: float | None = None) -> tuple[str, dict[str, Any]]:
+def reset(env: gym.Env[str, str], seed: int) -> tuple[str, dict[str, Any]]:
     """Begin an episode: the prompt and `info`, both as the learners keep them; see `learners.border`.
 
     Args:
         env: Any environment of texts.
         seed: Of the episode.
-        limit: As `faults`.
 
     Raises:
-        EnvironmentFault: the environment failed, or gave something else.
+        EnvironmentFault: the environment failed, or gave something else, or a prompt that says nothing.
     """
-    with faults(limit):
-        prompt, info = env.reset(seed=seed)
-        return _checked(env, "reset", prompt, info)
+    with faults():
+        prompt, info = _checked(env, "reset", *env.reset(seed=seed))
+        if not prompt and not info.get("messages"):
+            raise EnvironmentFault(f"{name(env)}: reset gave an empty prompt for seed {seed}")
+        return prompt, info
 
 
-def step(
-    env: gym.Env[str, str], action: str, limit: float | None = None
-) -> tuple[str, Any, bool, bool, dict[str, Any]]:
+def step(env: gym.Env[str, str], action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:
     """Take a turn: what `env.step` returns, text and `info` as the learners keep them; the reward as it came.
 
     Args:
         env: Of a running episode.
         action: Text of the turn.
-        limit: As `faults`.
 
     Raises:
         EnvironmentFault: the environment failed, or gave something else.
     """
-    with faults(limit):
+    with faults():
         observation, reward, terminated, truncated, info = env.step(action)
         said, kept = _checked(env, "step", observation, info)
         return said, reward, bool(terminated), bool(truncated), kept
@@ -266,5 +297,9 @@ def name(env: gym.Env[str, str]) -> str:
 
 def close(env: gym.Env[str, str]) -> None:
     """Close an environment. One that has failed may fail to close, too."""
-    with suppress(Exception):
+    try:
         env.close()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # `sys.exit` would end the program without a word
+        return

@@ -43,7 +43,7 @@ def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], 
     with opened(environment, env_kwargs) as env:
         while patience < 1_000:  # seeds in a row without a new question: every group is full, or has no more
             seed = seeds.evaluation_question(number)
-            _, info = reset(env, seed, environment.step_timeout)
+            _, info = reset(env, seed)
             group, question = group_of(info), info.get("question_id")
             question = seed if question is None else str(question)
             if question not in seen and len(groups[group]) < questions:

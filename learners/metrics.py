@@ -71,7 +71,7 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
     result: dict[str, dict[str, float]] = {}
     for group, members in sorted(groups.items()):
         values = {metric: [_value(t, metric) for t in members] for metric in known}
-        values |= {name: [float(t.info[name]) for t in members if name in _own(t.info)] for name in own}
+        values |= {name: [_own(t.info)[name] for t in members if name in _own(t.info)] for name in own}
         values |= {"reward": [t.reward for t in members], "length": [float(len(t.ids)) for t in members]}
         for metric in ("reward", "length", *known, *own):
             if values[metric]:
@@ -100,7 +100,8 @@ def _alone(value: Any) -> Any:
 
 def _own(info: Mapping[str, Any]) -> dict[str, float]:
     """An environment's own numbers."""
-    return {k: v for k, v in info.items() if isinstance(v, int | float) and k not in _TAKEN}
+    alone = {key: _alone(value) for key, value in info.items() if key not in _TAKEN}
+    return {key: float(value) for key, value in alone.items() if isinstance(value, int | float)}
 
 
 def headline(metrics: Iterable[str]) -> list[str]:

@@ -59,7 +59,8 @@ class Run:
         self.trained_on = set(state.get("trained_on", []))
         # A run that goes on past its old end is evaluated again there.
         finished = self.done >= self.config.steps
-        self.results = {k: v for k, v in state["results"].items() if finished or "_after" not in k}
+        after = ("_after", "_after_no_search")
+        self.results = {k: v for k, v in state["results"].items() if finished or not k.endswith(after)}
         self.report.seconds |= state["seconds"]
         self.report.forget_after(self.done)
         say(f"resuming after step {self.done}")

@@ -6,9 +6,9 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from learners import seeds
+from learners import border, seeds
 from learners.config import Config
-from learners.environment import EnvironmentConfig, opened
+from learners.environment import EnvironmentConfig, metadata, opened
 
 
 def summarise(
@@ -51,7 +51,7 @@ def summarise(
 def corpus(environment: EnvironmentConfig) -> Any:
     """What the environment says its evaluation searches, in its metadata key `corpus`; None where it says nothing."""
     with opened(environment, environment.eval_kwargs) as env:
-        return env.metadata.get("corpus")
+        return border.plain(metadata(env).get("corpus"))
 
 
 def versions() -> dict[str, str]:

@@ -3,52 +3,68 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
 
 class NotReturned(Exception):
-    """The work has not returned within the limit of time."""
+    """The work has not returned within the limit of time, whose seconds are the argument."""
 
 
-class _Alarm(BaseException):
-    """Raised into the work; no `except Exception` of somebody's loop may hold it up."""
+class Aside:
+    """One daemon thread to work on while the caller waits. The waiting ends with the limit, and with Ctrl-C.
 
-
-@contextmanager
-def limited(seconds: float | None) -> Iterator[None]:
-    """Limit the time of a block on the main thread, by a signal; elsewhere, or without a limit, it does nothing.
-
-    Raises:
-        NotReturned: the block has taken that many seconds.
+    A signal that raises into the work itself would not do: a loop of somebody's with a bare `except:` catches it.
     """
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
-    armed = True
+    def __init__(self, limit: float) -> None:
+        """Start the thread.
 
-    def ring(*_: Any) -> None:
-        if armed:
-            raise _Alarm
+        Args:
+            limit: Seconds that a piece of work may take.
+        """
+        self.limit = limit
+        self._held = False
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        threading.Thread(target=self._work, name="environment", daemon=True).start()
 
-    usual = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-        armed = False  # within `try`: a signal that comes just before is caught, one that comes later is nothing
-    except _Alarm:
-        raise NotReturned from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, usual)
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Do some work on the thread, and return what it returns.
+
+        Raises:
+            NotReturned: the work has not returned within the limit.
+        """
+        job = _Job(work, None)
+        self._held = True
+        self._jobs.put(job)
+        try:
+            job.future.exception(self.limit)
+        except TimeoutError:  # of the waiting alone; one that the work raised is returned
+            raise NotReturned(self.limit) from None
+        self._held = False
+        return job.future.result()
+
+    def end(self, last: Callable[[], Any]) -> None:
+        """Let the thread end after some last work; nobody waits for it where earlier work was left there."""
+        if self._held:
+            self._jobs.put(_Job(last, None))
+        else:
+            with suppress(NotReturned):
+                self.run(last)
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job.future.set_result(job.work())
+            except BaseException as error:
+                job.future.set_exception(error)
 
 
 @dataclass(eq=False)
@@ -111,7 +127,7 @@ class Threads:
                 # Time in the queue does not count.
                 left = self.limit if job.begun is None else job.begun + self.limit - time.monotonic()
                 if left <= 0 and self._give_up(job, ends_thread=True):
-                    raise NotReturned
+                    raise NotReturned(self.limit)
                 await asyncio.wait((waiting,), timeout=max(left, 0.001))
             return waiting.result()
         except asyncio.CancelledError:

@@ -20,7 +20,7 @@ import torch
 from learners import border, environment, seeds
 from learners.checkpoint import replace_folder
 from learners.config import Config
-from learners.environment import EnvironmentFault, faults, opened
+from learners.environment import EnvironmentFault, opened
 from learners.old_form import COST_WRAPPER
 from learners.packed_model import ATTENTION, token_logprobs
 from learners.packing import pack
@@ -73,8 +73,8 @@ def _warm_up(config: Config, folder: Path, say: Callable[[str], None]) -> None:
 def _imitate(config: Config, env: gym.Env[str, str], folder: Path, say: Callable[[str], None]) -> None:
     settings = config.warmup
     torch.set_num_threads(config.trainer.threads)
-    env.action_space.seed(config.seed)
-    episodes = random_episodes(env, config.seed, config.environment().step_timeout)
+    environment.call(env, lambda: env.action_space.seed(config.seed))
+    episodes = random_episodes(env, config.seed)
     first = [next(episodes) for _ in range(TOKENIZER_EPISODES)]
     texts = ["".join(text for _, text in episode) for episode in first]
     tags = sorted({tag for text in texts for tag in _TAG.findall(text)})
@@ -110,25 +110,23 @@ Episode = list[tuple[str, str]]
 """`(who, text)`: `prompt`, then `policy` and `environment` in turn."""
 
 
-def random_episodes(env: gym.Env[str, str], seed: int, limit: float | None = None) -> Iterator[Episode]:
+def random_episodes(env: gym.Env[str, str], seed: int) -> Iterator[Episode]:
     """Episodes of the random agent, without end, for a run with this seed.
 
     Raises:
-        EnvironmentFault: the environment failed, or a call of it took more than `limit` seconds; or a sampled action
-            is empty: its space has no example to give.
+        EnvironmentFault: the environment failed; or a sampled action is empty: its space has no example to give.
     """
     for number in count():
-        prompt, _ = environment.reset(env, seeds.warm_start(seed, number), limit)
+        prompt, _ = environment.reset(env, seeds.warm_start(seed, number))
         episode, over = [("prompt", prompt)], False
         while not over:
-            with faults(limit):
-                action = border.text(env.action_space.sample())
+            action = environment.call(env, lambda: border.text(env.action_space.sample()))
             if not action:
                 raise EnvironmentFault(
                     "the tiny policy warms up on env.action_space.sample(), which gave an empty action here; "
                     "give --model a pretrained policy instead"
                 )
-            observation, _, terminated, truncated, _ = environment.step(env, action, limit)
+            observation, _, terminated, truncated, _ = environment.step(env, action)
             episode += [("policy", action), ("environment", observation)]
             over = terminated or truncated
         yield episode

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import string
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -17,13 +19,15 @@ from learners.environment import (
     EnvironmentConfig,
     EnvironmentFault,
     WrapperConfig,
-    faults,
+    call,
+    close,
     make,
     opened,
     reset,
     step,
     stops,
 )
+from learners.summary import corpus
 
 ENV = "Echo-v0"
 
@@ -196,25 +200,73 @@ def test_other_spaces_are_refused_and_the_environment_is_closed(space: Any) -> N
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(None, ()), ([], ()), ("</a>", ("</a>",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (np.array(["a"]), ("a",))],
+    [
+        (None, ()),
+        ([], ()),
+        ("</a>", ("</a>",)),
+        (["a", "b"], ("a", "b")),
+        (("a",), ("a",)),
+        (np.array(["a"]), ("a",)),
+        (np.array("a"), ("a",)),
+    ],
 )
 def test_stop_strings(given: Any, expected: tuple[str, ...]) -> None:
     """One text is one stop string, and not one for each of its characters."""
     assert stops(odd(stop=given)) == expected
 
 
-@pytest.mark.parametrize("given", ["", [""], ["a", ""], 3, [3], [None], {"a": 1, 2: 3}, b"a"])
+@pytest.mark.parametrize("given", ["", [""], ["a", ""], 3, [3], [None], {"a": 1, 2: 3}, b"a", iter(["a"])])
 def test_other_stop_strings_are_one_line(given: Any) -> None:
     with pytest.raises(EnvironmentFault, match=r'environment Odd-v0: metadata\["stop"\] is .*; give a list of texts'):
         odd(stop=given)
 
 
-def test_an_environment_that_ends_the_process_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = make(ENV, {})
-    monkeypatch.setattr(Echo, "step", lambda self, action: sys.exit(3))
-    env.reset(seed=0)
-    with pytest.raises(EnvironmentFault, match="SystemExit: 3"):
-        step(env, "a")
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError("gone"), GeneratorExit("gone")], ids=repr)
+@pytest.mark.parametrize("method", ["__init__", "reset", "step"])
+def test_whatever_an_environment_raises_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, method: str
+) -> None:
+    """Also what is meant to end a program, a task or a generator."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Echo, method, fail)
+    monkeypatch.setattr(Echo, "close", fail)
+
+    def play() -> None:
+        env = make(ENV, {})
+        try:
+            reset(env, 0)
+            step(env, "a")
+        finally:
+            close(env)
+
+    with pytest.raises(EnvironmentFault, match=str(error)):
+        play()
+
+
+def test_an_environment_that_says_nothing_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(self: Echo, render_mode: str | None = None) -> None:
+        self.action_space = self.observation_space = gym.spaces.Text(9)
+        self.metadata: Any = None
+
+    monkeypatch.setattr(Echo, "__init__", init)
+    assert stops(make(ENV, {})) == ()
+    assert corpus(EnvironmentConfig(id=ENV)) is None
+
+
+def test_what_is_searched_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Echo, "metadata", {"corpus": {("a", 1): np.float32(2), "b": {1}}})
+    assert corpus(EnvironmentConfig(id=ENV)) == {"['a', 1]": 2.0, "b": [1]}
+
+
+def test_an_empty_prompt_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Echo, "reset", lambda self, **_: ("", {}))
+    with pytest.raises(EnvironmentFault, match="reset gave an empty prompt for seed 7"):
+        reset(make(ENV, {}), 7)
+    monkeypatch.setattr(Echo, "reset", lambda self, **_: ("", {"messages": [{"role": "user", "content": "a"}]}))
+    assert reset(make(ENV, {}), 7)[0] == ""
 
 
 def hang(*_: Any, **__: Any) -> Any:
@@ -222,7 +274,7 @@ def hang(*_: Any, **__: Any) -> Any:
     while True:
         try:
             time.sleep(0.05)
-        except Exception:
+        except BaseException:
             continue
 
 
@@ -230,14 +282,14 @@ def hang(*_: Any, **__: Any) -> Any:
 def test_a_call_that_never_returns_is_a_fault_outside_of_rollouts_too(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """Before the run and in the warm start there is one environment, on the main thread."""
+    """Before the run and in the warm start there is one environment. It may swallow whatever is raised into it."""
     monkeypatch.setattr(Echo, method, hang)
     section = EnvironmentConfig(id=ENV, step_timeout=0.3)
 
     def play() -> None:
         with opened(section, {}) as env:
-            reset(env, 0, section.step_timeout)
-            step(env, "a", section.step_timeout)
+            reset(env, 0)
+            step(env, "a")
 
     with pytest.raises(EnvironmentFault, match=r"has not returned for 0.3 s; research\.step_timeout is the limit"):
         play()
@@ -249,9 +301,29 @@ def test_a_close_that_never_returns_holds_nothing_up(monkeypatch: pytest.MonkeyP
         reset(env, 0)
 
 
-def test_a_limit_of_time_leaves_nothing_behind() -> None:
-    usual = signal.getsignal(signal.SIGALRM)
-    with faults(0.2):
-        pass
-    time.sleep(0.3)
-    assert signal.getsignal(signal.SIGALRM) is usual
+def test_ctrl_c_ends_the_waiting_for_one_that_swallows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Echo, "reset", hang)
+    monkeypatch.setattr(Echo, "close", hang)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), opened(EnvironmentConfig(id=ENV), {}) as env:
+        reset(env, 0)
+    assert time.monotonic() - start < 5
+
+
+def test_a_call_after_one_that_failed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same thread, which is not this one; the environment is closed there, too."""
+    threads: list[Any] = []
+    monkeypatch.setattr(Echo, "close", lambda self: threads.append(threading.current_thread()))
+    with opened(EnvironmentConfig(id=ENV), {}) as env:
+        with pytest.raises(EnvironmentFault, match="TimeoutError: of its own"):
+            call(env, fail_to_connect)
+        threads.append(call(env, threading.current_thread))
+        reset(env, 0)
+        assert step(env, "a")[0] == "a"
+    assert threads[0] is threads[1] is not threading.main_thread()
+
+
+def fail_to_connect() -> None:
+    raise TimeoutError("of its own")

@@ -119,6 +119,7 @@ def test_no_episodes_have_no_metrics() -> None:
 
 def test_an_array_of_one_number_is_that_number() -> None:
     """`learners.border` makes a list of it."""
+    assert by_hops([episode({"score": [[0.5]]}, 1.0)])["score"] == {"all": 0.5}
     assert by_hops([episode({"hops": [1], "em": [[1.0]], "searches": [2], "format_ok": True})])["em"] == {"1": 1.0}
 
 

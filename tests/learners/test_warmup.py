@@ -104,6 +104,16 @@ def test_an_environment_without_examples_is_refused() -> None:
         tiny_policy(configured("--env-kwargs", '{"mute": true}'), lambda text: None)
 
 
+@pytest.mark.parametrize("method", ["seed", "sample"])
+def test_an_action_space_that_raises_is_one_line(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise NotImplementedError("no\nexamples here")
+
+    monkeypatch.setattr(Words, method, fail)
+    with pytest.raises(EnvironmentFault, match="NotImplementedError: no examples here"):
+        tiny_policy(configured(), lambda text: None)
+
+
 def test_our_own_environment_gives_examples() -> None:
     env = make("research_env:ReSearch-Synthetic-v0", {"num_entities": 200, "hops": [1, 2]})
     env.action_space.seed(0)
