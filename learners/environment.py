@@ -61,7 +61,7 @@ class EnvironmentConfig(_Section):
     stages: list[Stage] = []
     """Easier stages of training, in order; after the last one, `kwargs` apply unchanged."""
     wrappers: list[WrapperConfig] = []
-    """Wrappers, the innermost first: `module:Class` each, or with arguments `{name = "module:Class", kwargs = {…}}`.
+    """Wrappers, the innermost first: `module:Class` each, or with arguments `{"name": "module:Class", "kwargs": {…}}`.
     They go around whatever environment `--env` names."""
     metrics: str = "learners.metrics:by_hops"
     """`module:function` that turns the episodes of a rollout into metrics, each with a value for every group."""

@@ -97,7 +97,7 @@ def is_finished(folder: Path, config: Config) -> str:
     evaluated = config.eval_questions == 0 or all(f"dropped_{key}" in state["results"] for key in wanted)
     if done < config.steps or not evaluated:
         return ""
-    return f"finished: {done} of {config.steps} steps; add --steps {(done // 50 + 1) * 50} to train on"
+    return f"finished: {done} steps are made; add --steps {(done // 50 + 1) * 50} to train on"
 
 
 def to_go_on(config: Config, folder: Path) -> str:

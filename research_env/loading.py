@@ -128,7 +128,9 @@ def questions(key: DatasetKey, split: str, hops: tuple[int, ...] | None) -> Sequ
         check_ids(key.name, split, there)
     found = there if hops is None else select(there, hops)
     if not len(found):
-        raise ConfigurationError(f"hops={list(hops or ())}: {key.name} {split} has no question with that many hops")
+        what = f"hops={list(hops or ())}"
+        reason = f"{key.name} {split} has no question with that many hops" if hops else "give at least one hop count"
+        raise ConfigurationError(f"{what}: {reason}")
     return found
 
 

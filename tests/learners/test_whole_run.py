@@ -104,7 +104,7 @@ def test_a_run_and_more_of_it(train: Callable[..., int], tmp_path: Path, capsys:
     assert "4 of the 4 evaluation questions were trained on" in out
 
     assert train(resume=True) == 0
-    assert capsys.readouterr().out == f"finished: 8 of 8 steps; add --steps 50 to train on\n{folder}\n"
+    assert capsys.readouterr().out == f"finished: 8 steps are made; add --steps 50 to train on\n{folder}\n"
 
     assert train("--steps", "9", resume=True) == 0
     out = capsys.readouterr().out

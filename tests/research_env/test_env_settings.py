@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import gymnasium as gym
@@ -142,3 +143,8 @@ def test_a_protocol_and_a_data_set_of_your_own_by_module_and_name():
         gym.make(SYNTHETIC, protocol="json:Nothing")
     with pytest.raises(ResearchError, match=r"dataset='no_such_module:load' cannot be loaded"):
         gym.make(SYNTHETIC, dataset="no_such_module:load")
+
+
+def test_no_hop_counts_at_all() -> None:
+    with pytest.raises(ConfigurationError, match=re.escape("hops=[]: give at least one hop count")):
+        gym.make("ReSearch-Synthetic-v0", hops=[])

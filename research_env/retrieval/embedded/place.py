@@ -25,6 +25,8 @@ VECTORS = "vectors"
 """In the building folder: passages that have been encoded so far."""
 _MARKER = "made-by-research-gym"
 _LOCK = "made-by-research-gym.lock"
+_TRIES = 1_000
+"""Times that a folder may vanish while it is claimed."""
 _RESUMABLE = (f"{TERMS}/about.json", f"{VECTORS}/progress.json")
 
 
@@ -68,7 +70,7 @@ def _advice(error: Exception, folder: Path) -> str:
 def _hold(work: Path) -> FileLock:
     """Make the folder, unless it is there, and lock it."""
     lock = FileLock(work / _LOCK)
-    while True:
+    for _ in range(_TRIES):
         # Whoever was building here may finish and remove the folder at any moment. It may even be made again while this
         # process waits: then the lock is that of the old folder, and the token tells.
         with suppress(FileNotFoundError):
@@ -77,6 +79,8 @@ def _hold(work: Path) -> FileLock:
             if (work / _MARKER).read_text() == token:
                 return lock
         lock.release()
+    # Nobody comes and goes that often: the place itself takes no folders, as /proc does not.
+    raise OSError(errno.ENOENT, "no folder can be made there", str(work))
 
 
 def _claim(work: Path) -> str:

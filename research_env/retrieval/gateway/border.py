@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from math import isfinite
+from numbers import Integral
 from typing import Any
 
-from research_env.errors import ResearchError, RetrievalError
+from research_env.errors import ConfigurationError, ResearchError, RetrievalError
 from research_env.text import mended, one_line, short
 from research_env.types import Hit, Passage
 
 MAX_QUERY = 10_000
 """Characters of a query that are searched for. The rest is cut off: what a policy writes must not fail its batch."""
+
+
+def check_asked(queries: Any, top_k: Any) -> None:
+    """Raises ConfigurationError for a call that is none: a text in place of a list would be searched by letters."""
+    if isinstance(queries, str) or not all(isinstance(query, str) for query in queries):
+        raise ConfigurationError(f"queries={short(queries)}: give a list of texts")
+    if not isinstance(top_k, Integral) or top_k < 1:
+        raise ConfigurationError(f"top_k={short(top_k)}: give a whole number, 1 or more")
 
 
 def query_text(query: str) -> str:

@@ -26,9 +26,9 @@ from dataclasses import asdict
 from cachetools import LRUCache
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
-from research_env.errors import ConfigurationError, RetrievalError, RetrievalUnavailable
+from research_env.errors import RetrievalError, RetrievalUnavailable
 from research_env.retrieval.base import Retriever
-from research_env.retrieval.gateway.border import checked, failure, query_text
+from research_env.retrieval.gateway.border import check_asked, checked, failure, query_text
 from research_env.retrieval.gateway.circuit import Circuit
 from research_env.retrieval.gateway.options import GatewayOptions, Stats
 from research_env.retrieval.gateway.recording import Recording
@@ -76,9 +76,10 @@ class Gateway:
         A query that fails does not lose the answers of the others.
 
         Raises:
-            ConfigurationError: `top_k` is less than 1.
+            ConfigurationError: the queries are no list of texts, or `top_k` is less than 1.
         """
-        if len(queries) == 1 and (known := self._cached((query_text(queries[0]), top_k))) is not None:
+        alone = len(queries) == 1 and isinstance(queries[0], str)
+        if alone and (known := self._cached((query_text(queries[0]), top_k))) is not None:
             return [known]
         asked = time.monotonic()
         wanted = self._ask_all(queries, top_k)
@@ -171,8 +172,7 @@ class Gateway:
         return RetrievalError(f"{self.corpus.name}: the retriever was closed")
 
     def _ask_all(self, queries: Sequence[str], top_k: int) -> list[Wanted]:
-        if top_k < 1:
-            raise ConfigurationError(f"top_k={top_k}: give 1 or more")
+        check_asked(queries, top_k)
         wanted: list[Wanted] = []
         for query in queries:
             try:

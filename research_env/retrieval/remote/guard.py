@@ -43,6 +43,10 @@ class Guard:
         path = scope["path"]
         known = path if path in _PATHS else "other"
         start, status, size = time.perf_counter(), 500, 0
+        refusal = self._refusal(path, Headers(scope=scope))
+        if known in SEARCHES:
+            # JSON is all that is read there, whatever the client calls it: `curl -d` says that it sends a form.
+            scope = {**scope, "headers": [each for each in scope["headers"] if each[0] != b"content-type"]}
 
         async def counted() -> Message:
             # As the bytes come: what Content-Length says is not what follows when the body is sent in chunks.
@@ -63,7 +67,7 @@ class Guard:
             await send(message)
 
         try:
-            await (self._refusal(path, Headers(scope=scope)) or self._app)(scope, counted, noted)
+            await (refusal or self._app)(scope, counted, noted)
         finally:
             self._held -= size
             self._requests.labels(known, status).inc()

@@ -86,7 +86,8 @@ def create_app(gateway: Gateway, *, top_k: int = 3, token: str | None = None) ->
         top_k: Passages where a request of Search-R1 does not say how many.
         token: Bearer token that every request but `/health` must carry; None asks for none.
     """
-    app = FastAPI(title="ReSearch Gym retrieval", docs_url=None, redoc_url=None)
+    # The guard drops the content type.
+    app = FastAPI(title="ReSearch Gym retrieval", docs_url=None, redoc_url=None, strict_content_type=False)
     registry = CollectorRegistry()
     app.add_middleware(Guard, token=token, registry=registry)
     searches = 0

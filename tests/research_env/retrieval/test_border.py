@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from research_env.errors import RetrievalError
+from research_env.errors import ConfigurationError, RetrievalError
 from research_env.retrieval.gateway.border import MAX_QUERY
 from research_env.retrieval.gateway.gateway import Gateway
 from research_env.retrieval.gateway.options import GatewayOptions
@@ -107,3 +108,19 @@ def test_queries_are_cut_and_mended(max_batch: int) -> None:
     gateway.search(["a\ud800"], 1)
     assert backend.calls == [[long], ["a�"]]
     assert gateway.stats.cached == 2, "queries that are the same once cut are one"
+
+
+@pytest.mark.parametrize(
+    ("queries", "top_k", "said"),
+    [
+        ("alpha", 2, "give a list of texts"),
+        ([3], 2, "give a list of texts"),
+        (["alpha", None], 2, "give a list of texts"),
+        (["alpha"], 2.5, "top_k=2.5: give a whole number, 1 or more"),
+        (["alpha"], "2", "give a whole number, 1 or more"),
+        (["alpha"], 0, "top_k=0: give a whole number, 1 or more"),
+    ],
+)
+def test_a_call_that_is_none_is_refused(queries: Any, top_k: Any, said: str) -> None:
+    with closing(Gateway(Backend())) as gateway, pytest.raises(ConfigurationError, match=said):
+        gateway.search(queries, top_k)

@@ -74,6 +74,15 @@ def test_a_folder_with_other_files_is_refused(build: Build, tmp_path: Path, name
     assert listing(tmp_path) == before
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_place_that_takes_no_folders_is_said(tmp_path: Path, capsys: Any) -> None:
+    """The system says there that the folder does not exist, as it does of one that another process has removed."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"id": "1", "text": "alpha"}\n')
+    assert main(["index", "build", "--corpus", str(corpus), "--to", "/proc/x"]) == 2
+    assert "could not be built in /proc" in capsys.readouterr().err
+
+
 def test_files_beside_an_index_stay_when_vectors_are_added(build: Build, tmp_path: Path, encoder: Path) -> None:
     assert build() == 0
     (tmp_path / "wiki" / "dense.tmp_notes").mkdir()

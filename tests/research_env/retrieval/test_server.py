@@ -306,3 +306,11 @@ def test_a_signal_ends_the_server_when_its_requests_are_answered(tmp_path: Path,
         process.wait(30)
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_curl_without_a_content_type_is_served(client: Any) -> None:
+    """`curl -d` says that what it sends is a form."""
+    body = '{"queries": ["q"], "topk": 1}'
+    answer = client.post("/retrieve", content=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert answer.status_code == 200
+    assert len(answer.json()["result"]) == 1
