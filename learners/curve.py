@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from learners.metrics import Metrics, headline, label, of_step, title
+from learners.metrics import Metrics, headline, in_order, label, of_step, title
 
 _PANELS = 6
 """An environment may report more numbers than a picture can hold."""
@@ -33,7 +33,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, float]], evaluations: Mapping[i
     names = headline(dict.fromkeys(name for metrics in everything for name in metrics))[:_PANELS]
     if not names:
         return
-    groups = sorted({group for metrics in everything for name in names for group in metrics.get(name, {})})
+    groups = in_order({group for metrics in everything for name in names for group in metrics.get(name, {})})
     colours = {group: f"C{number}" for number, group in enumerate(groups)}
     figure, axes = pyplot.subplots(
         1, len(names), figsize=(4 * len(names), 3.8), layout="constrained", squeeze=False

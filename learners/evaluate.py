@@ -20,7 +20,7 @@ from learners.engines.config import EngineConfig
 from learners.environment import EnvironmentConfig, opened, reset
 from learners.errors import Fault
 from learners.flags import Parser, add
-from learners.metrics import group_of
+from learners.metrics import group_of, in_order
 from learners.preflight import check_environment, check_machine, check_prompts
 from learners.pretrained import check_folder
 from learners.report import say
@@ -55,7 +55,7 @@ def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], 
             # An environment without hop counts has this one group, so there are no others to look for.
             if group == "all" and len(groups[group]) == questions:
                 break
-    return {group: chosen for group, chosen in sorted(groups.items()) if chosen}
+    return {group: groups[group] for group in in_order(groups) if groups[group]}
 
 
 def evaluate(

@@ -44,6 +44,11 @@ def title(group: str) -> str:
     return f"{group} {'hop' if group == '1' else 'hops'}" if group.isdigit() else group
 
 
+def in_order(groups: Iterable[str]) -> list[str]:
+    """Groups for a reader: 1, 2, 10, then those that are no numbers."""
+    return sorted(groups, key=lambda group: (0, int(group), group) if group.isdecimal() else (1, 0, group))
+
+
 def label(metric: str) -> str:
     """A metric for a reader."""
     return _LABELS.get(metric, metric)
@@ -69,7 +74,8 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
     known = [metric for metric in METRICS if cut or any(metric in t.info for t in trajectories)]
     own = sorted({name for t in trajectories for name in _own(t.info)})
     result: dict[str, dict[str, float]] = {}
-    for group, members in sorted(groups.items()):
+    for group in in_order(groups):
+        members = groups[group]
         values = {metric: [_value(t, metric) for t in members] for metric in known}
         values |= {name: [_own(t.info)[name] for t in members if name in _own(t.info)] for name in own}
         values |= {"reward": [t.reward for t in members], "length": [float(len(t.ids)) for t in members]}
@@ -123,7 +129,7 @@ def of_step(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
 def told(metrics: Metrics) -> str:
     """Metrics in one line, e.g. `1/2 hops: EM 0.98/0.93  searches 1.02/2.10  format 1.00/1.00`."""
     names = headline(metrics)
-    groups = sorted({group for name in names for group in metrics[name]})
+    groups = in_order({group for name in names for group in metrics[name]})
     head = "/".join(groups[:-1] + [title(group) for group in groups[-1:]])
 
     def values(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from learners import names
+from learners import border, names
 from learners.algorithms import ALGORITHMS
 from learners.algorithms.base import SCORES, Algorithm, Term
 from learners.engines import ENGINES, Engine
@@ -139,12 +139,17 @@ def make_metrics(name: str) -> Callable[[Sequence[Trajectory]], Metrics]:
 
     def measured(trajectories: Sequence[Trajectory]) -> Metrics:
         found = measure(trajectories)
-        if not isinstance(found, Mapping) or not all(_is_numbers(values) for values in found.values()):
-            raise PluginFault(f"metrics {name} returned {found!r}; give metric -> group -> value")
-        return found
+        kept = border.plain(found)
+        if not isinstance(kept, dict) or not all(_is_numbers(values) for values in kept.values()):
+            raise PluginFault(f"metrics {name} returned {border.shown(found)}; give metric -> group -> value")
+        # A step's numbers are named `metric/group`, so a group has no slash. None is a number that was not finite.
+        return {
+            metric: {group.replace("/", "-"): value for group, value in values.items() if value is not None}
+            for metric, values in kept.items()
+        }
 
     return measured
 
 
 def _is_numbers(values: Any) -> bool:
-    return isinstance(values, Mapping) and all(isinstance(value, int | float) for value in values.values())
+    return isinstance(values, Mapping) and all(isinstance(value, int | float | None) for value in values.values())

@@ -122,11 +122,21 @@ def _check_policies(config: Config, trainers: int) -> None:
 
 
 def _check_tiny(config: Config, trainers: int) -> None:
-    """Of what a tiny policy needs, only shared memory can be too small. Counting takes seconds of imports."""
-    if trainers and Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free < 2**30:
-        from learners import room
+    """Of what a small policy needs, only shared memory can be too small. Counting takes seconds of imports."""
+    shape = config.tiny
+    small = shape.layers * shape.hidden * (shape.hidden + shape.feed_forward) < _SMALL
+    if small and not (trainers and Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free < 2**30):
+        return
+    from learners import room
 
+    if small and not room.elsewhere(config):
         room.check_shared(config, room.skeleton(config), trainers)
+    elif not small:
+        room.check(config, room.skeleton(config), trainers)
+
+
+_SMALL = 10_000_000
+"""A rough count of a tiny policy's weights, below which it fits everywhere but in `/dev/shm`."""
 
 
 def _check_model(config: Config, who: str, own: Any, trainers: int) -> None:
@@ -158,7 +168,11 @@ def _check_gpus(config: Config, trainers: int) -> None:
     # In one process, engine and trainer share the first GPU.
     local = config.cluster == "local"
     gpus = max(engine_gpus, trainer_gpus) if local else engine_gpus + trainer_gpus
-    if not gpus or (not local and "RAY_ADDRESS" in os.environ):
+    if not gpus:
+        return
+    from learners import room
+
+    if room.elsewhere(config):
         return
     import torch
 

@@ -31,6 +31,11 @@ def skeleton(config: Config) -> Any:
     return packed_check.build(pretrained.settings("--model", policy))
 
 
+def elsewhere(config: Config) -> bool:
+    """Whether the actors may be on other machines, of which nothing is known here."""
+    return config.cluster == "ray" and os.environ.get("RAY_ADDRESS") not in (None, "", "local")
+
+
 def check(config: Config, model: Any, trainers: int) -> None:
     """Compare a run with this machine; with `RAY_ADDRESS`, its actors may be on others, of which nothing is known here.
 
@@ -42,7 +47,7 @@ def check(config: Config, model: Any, trainers: int) -> None:
     Raises:
         ValueError: it does not fit; the message has both numbers and what makes it smaller.
     """
-    if config.cluster == "ray" and os.environ.get("RAY_ADDRESS"):
+    if elsewhere(config):
         return
     check_shared(config, model, trainers)
     room = _gpu()

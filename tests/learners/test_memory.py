@@ -153,6 +153,18 @@ def test_shared_memory_that_is_too_small(monkeypatch: pytest.MonkeyPatch, qwen_f
     disk(monkeypatch, 64 * 2**20)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     room.check(config, qwen(), trainers=4)  # the engines are elsewhere
+    for here in ("", "local"):
+        monkeypatch.setenv("RAY_ADDRESS", here)
+        with pytest.raises(ValueError, match=r"^/dev/shm has"):
+            room.check(config, qwen(), trainers=4)
+
+
+def test_a_tiny_policy_that_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    disk(monkeypatch, 2 * GIB)
+    large = "--tiny.hidden 4096 --tiny.heads 32 --tiny.layers 24 --tiny.feed-forward 8192"
+    with pytest.raises(ValueError, match=r"^/dev/shm has 2.00 GiB free"):
+        check_machine(load_config(large.split()), trainers=1)
 
 
 @pytest.mark.parametrize("cluster", ["ray", "local"])

@@ -94,6 +94,12 @@ def test_metrics_in_a_line() -> None:
     )
 
 
+def test_groups_that_are_numbers_are_told_as_numbers() -> None:
+    result = by_hops([episode({"hops": hops, "em": 1.0}) for hops in (10, "x", 2)])
+    assert list(result["em"]) == ["2", "10", "x"]
+    assert told({"em": {"10": 0.5, "x": 0.25, "2": 1.0}}) == "2/10/x: EM 1.00/0.50/0.25"
+
+
 def test_an_episode_in_a_line() -> None:
     assert of_episode(episode({"em": 1.0, "f1": 1.0, "searches": 2, "format_ok": True, "turn": 3}, 1.0)) == (
         "reward 1, EM 1, searches 2, format 1, terminated"

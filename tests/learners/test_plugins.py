@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from learners import names, plugins
@@ -200,3 +202,17 @@ def test_a_builtin_without_a_signature_is_left_to_its_call() -> None:
 def test_did_you_mean() -> None:
     assert names.did_you_mean("vlm", ["vllm", "transformers"]) == "; did you mean 'vllm'?"
     assert names.did_you_mean("zzz", ["vllm"]) == ""
+
+
+def test_what_a_metrics_function_gives_is_made_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import plugged
+
+    def given(value: Any) -> Any:
+        monkeypatch.setattr(plugged, "measure", lambda trajectories: value)
+        return plugins.make_metrics("plugged:measure")([])
+
+    assert given({"em": {1: np.float32(0.5), "bio/chem": 1}, 2: {"all": float("nan")}}) == {
+        "em": {"1": 0.5, "bio-chem": 1}, "2": {},
+    }  # fmt: skip
+    with pytest.raises(plugins.PluginFault, match="give metric -> group -> value"):
+        given({"em": {"all": "much"}})
