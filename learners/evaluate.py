@@ -18,7 +18,7 @@ from learners.cluster import Cluster, open_cluster
 from learners.config import Config, resolve
 from learners.engines.config import EngineConfig
 from learners.environment import EnvironmentConfig, opened, reset
-from learners.errors import Fault
+from learners.errors import Fault, writing
 from learners.flags import Parser, add
 from learners.metrics import group_of, in_order
 from learners.preflight import check_environment, check_machine, check_prompts
@@ -203,6 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_machine(config, trainers=0)
         check_environment(environment, environment.eval_kwargs)
         check_prompts(config, config.model, environment.eval_kwargs)
+        if options.json:
+            with writing(options.json), options.json.open("a"):
+                pass
     except (ValueError, Fault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -229,7 +232,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     say(json.dumps(result, indent=2))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        try:
+            with writing(options.json):
+                options.json.write_text(json.dumps(result, indent=2) + "\n")
+        except Fault as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 1
     return 0
 
 

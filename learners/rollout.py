@@ -18,6 +18,7 @@ from learners import environment, seeds
 from learners.contract import NOT_KEPT
 from learners.engines import Engine
 from learners.environment import EnvironmentFault
+from learners.errors import Fault
 from learners.renderers import Renderer
 from learners.threads import NotReturned, Threads
 from learners.transcript import Transcript
@@ -208,6 +209,8 @@ class Worker:
                 break
             seed = seeds.turn(play.sampling_seed, turn) if temperature > 0 else None
             completion = await self.engine.generate(transcript.ids, Sampling(temperature, budget, stop, seed))
+            if completion.finish not in ("stop", "length"):
+                raise Fault(f"the engine gave the finish {completion.finish!r}; give 'stop' or 'length'")
             if completion.finish == "length":
                 # Half a turn is no action: the environment would take it for a malformed one.
                 transcript.act(completion)

@@ -39,15 +39,17 @@ def claim(config: Config) -> Iterator[Path]:
             lock.acquire()
         except Timeout:
             raise ValueError(f"{folder}: another process holds this run; wait for it, or stop it first") from None
+    ours = False
     try:
         if config.resume:
             checkpoint.settle(folder / checkpoint.NAME)
         else:
             # Asked again, because another run may have come and gone before the lock was ours.
             _check_new(config, folder)
+        ours = True
         yield folder
     finally:
-        if checkpoint.find(folder) is None and not any((folder / name).exists() for name in _KEPT):
+        if ours and checkpoint.find(folder) is None and not any((folder / name).exists() for name in _KEPT):
             shutil.rmtree(folder, ignore_errors=True)
         # Its last act, because from now on the folder may be another's.
         lock.release()

@@ -159,6 +159,7 @@ def test_more_questions_than_there_are_is_told(capsys: pytest.CaptureFixture[str
         (["{checkpoint}", "--max-turn-tokens", "0"], ["--max-turn-tokens 0: give 1 or more"]),
         (["{checkpoint}", "--question", "3"], ["--question; did you mean --questions?"]),
         (["{checkpoint}", "--json", "no/such.json"], ["--json no/such.json", "no such folder"]),
+        (["{checkpoint}", "--json", "/proc/none.json"], ["/proc/none.json cannot be written"]),
         (["{checkpoint}", "--env-kwargs", json.dumps({"instructions": "word " * 99 + "{question}"}),
           "--engine.max-length", "99"], ["--engine.max-length 99: the prompts of", "give more than"]),
     ],

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import AutoTokenizer
 
 from learners import metrics
 from learners.environment import EnvironmentFault
+from learners.errors import Fault
 from learners.report import Reporter
 from learners.rollout import Rollout
 from tests.learners.doors import ENV, Doors, Script, careful, play, plays, worker
@@ -104,6 +106,18 @@ def test_an_answer_of_another_shape_is_a_fault(tokenizer: Any, step: Any, answer
     with pytest.raises(EnvironmentFault) as raised:
         play(Script(tokenizer, careful), [3])
     assert "\n" not in str(raised.value)
+
+
+def test_a_finish_that_nobody_knows_is_named(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine of somebody else's may have words of its own."""
+    usual = Script.generate
+
+    async def generate(self: Script, *given: Any) -> Any:
+        return replace(await usual(self, *given), finish="stop_token")
+
+    monkeypatch.setattr(Script, "generate", generate)
+    with pytest.raises(Fault, match="the engine gave the finish 'stop_token'; give 'stop' or 'length'"):
+        play(Script(tokenizer, careful), [3])
 
 
 class Gate:

@@ -127,6 +127,21 @@ def test_what_has_nothing_to_keep_is_removed(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_is_found_to_be_anothers_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody put a file into it between the two times that it is looked at."""
+    usual = run_folder._open
+
+    def opened(config: Config) -> Path:
+        folder = usual(config)
+        (folder / "notes.md").write_text("mine")
+        return folder
+
+    monkeypatch.setattr(run_folder, "_open", opened)
+    with pytest.raises(ValueError, match="is not empty"), claim(configured(tmp_path, "--name", "mine")):
+        pass
+    assert (tmp_path / "mine" / "notes.md").read_text() == "mine"
+
+
 def test_a_preset_from_elsewhere_still_runs_in_the_folder_of_runs(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("prompts = 7\n")
     with claim(configured(tmp_path / "runs", "--preset", str(tmp_path / "mine.toml"))) as folder:
