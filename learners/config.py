@@ -168,6 +168,9 @@ def load_config(arguments: Sequence[str], algorithm: str = "grpo") -> Config:
     below = _sources(ahead)
     # What flags there are depends on the algorithm, which any of the sources may name.
     chosen = _chosen([*below, Source("", ahead)], algorithm)
+    # `learners.grpo` runs every algorithm that is named; the command of another one names its own.
+    if below[0].saved and algorithm != "grpo" and not ahead.get("algorithm"):
+        resumed.check_algorithm(below[0], algorithm)
     settings = plugins.algorithm(chosen).Settings
     base = _merged(below, chosen, settings)
     about = f"{Config.__doc__} The defaults below are those of {' and '.join(source.name for source in below)}."

@@ -131,3 +131,13 @@ def test_settings_of_the_run_that_cannot_be_are_named_with_their_place(tmp_path:
     (folder / "state.json").write_text('{"step": 1, "config": {"preset": "tiny-cpu", "prompts": 0}}')
     with pytest.raises(ValueError, match=r"^prompts = 0 in the settings of .*one: give 1 or more$"):
         load_config(["--runs", str(tmp_path), "--name", "one", "--resume"])
+
+
+def test_the_command_of_another_algorithm_is_refused(
+    begin: Callable[..., tuple[Config, Resumed]], tmp_path: Path
+) -> None:
+    begin()
+    again = ["--runs", str(tmp_path), "--name", "one", "--resume"]
+    with pytest.raises(ValueError, match="--algorithm mine:Other: the run began with grpo"):
+        load_config(again, "mine:Other")
+    assert load_config([*again, "--algorithm", "grpo"], "mine:Other").algorithm == "grpo"
