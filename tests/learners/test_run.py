@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -110,3 +111,13 @@ def test_the_command_ends_with_one_line(
     monkeypatch.setenv("RESEARCH_DEBUG", "1")
     assert main(["--runs", str(tmp_path)]) == 1
     assert 'raise MemoryError("inside")' in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_forgets_its_last_evaluations_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric may have such a word in its name."""
+    results = {"time_after_before": 1, "em_before": 2, "em_after": 3, "em_after_no_search": 4}
+    state = {"step": 1, "results": results, "seconds": {}}
+    monkeypatch.setattr("learners.checkpoint.read_state", lambda folder: (folder, state))
+    run = Run(load_config(["--steps", "2"]), tmp_path, MagicMock(), Reporter(tmp_path))
+    run.resume()
+    assert run.results == {"time_after_before": 1, "em_before": 2}
