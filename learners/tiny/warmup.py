@@ -32,6 +32,7 @@ from learners.transcript import Transcript
 from learners.types import Completion, Status, Trajectory
 
 _TAG = re.compile(r"</?\w+>|\\\w+\{")  # <search>, </search>, \boxed{
+_CHARACTERS = 64  # of a random episode, for each token that an episode may have: far more than there is room for
 _VERSION = 4  # raise when the same configuration would give another policy
 
 
@@ -74,7 +75,7 @@ def _imitate(config: Config, env: gym.Env[str, str], folder: Path, say: Callable
     settings = config.warmup
     torch.set_num_threads(config.trainer.threads)
     environment.call(env, lambda: env.action_space.seed(config.seed))
-    episodes = random_episodes(env, config.seed)
+    episodes = random_episodes(env, config.seed, _CHARACTERS * config.engine.max_length)
     first = [next(episodes) for _ in range(TOKENIZER_EPISODES)]
     texts = ["".join(text for _, text in episode) for episode in first]
     tags = sorted({tag for text in texts for tag in _TAG.findall(text)})
@@ -110,15 +111,21 @@ Episode = list[tuple[str, str]]
 """`(who, text)`: `prompt`, then `policy` and `environment` in turn."""
 
 
-def random_episodes(env: gym.Env[str, str], seed: int) -> Iterator[Episode]:
+def random_episodes(env: gym.Env[str, str], seed: int, longest: int = 100_000) -> Iterator[Episode]:
     """Episodes of the random agent, without end, for a run with this seed.
 
+    Args:
+        env: Whose action space is the random agent.
+        seed: Of the run.
+        longest: Characters that an episode may have: a space can sample texts of any length, or never end an episode.
+
     Raises:
-        EnvironmentFault: the environment failed; or a sampled action is empty: its space has no example to give.
+        EnvironmentFault: the environment failed; or a sampled action is empty: its space has no example to give; or an
+            episode is too long.
     """
     for number in count():
         prompt, _ = environment.reset(env, seeds.warm_start(seed, number))
-        episode, over = [("prompt", prompt)], False
+        episode, size, over = [("prompt", prompt)], len(prompt), False
         while not over:
             action = environment.call(env, lambda: border.text(env.action_space.sample()))
             if not action:
@@ -129,6 +136,13 @@ def random_episodes(env: gym.Env[str, str], seed: int) -> Iterator[Episode]:
             observation, _, terminated, truncated, _ = environment.step(env, action)
             episode += [("policy", action), ("environment", observation)]
             over = terminated or truncated
+            size += len(action) + len(observation)
+            if size > longest:
+                raise EnvironmentFault(
+                    "the tiny policy warms up on env.action_space.sample(), and an episode of such actions has "
+                    f"{size:,} characters after {len(episode) // 2} turns, more than {longest:,}: give the space "
+                    "short samples, raise --engine.max-length, or give --model a pretrained policy"
+                )
         yield episode
 
 

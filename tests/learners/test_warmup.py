@@ -104,6 +104,15 @@ def test_an_environment_without_examples_is_refused() -> None:
         tiny_policy(configured("--env-kwargs", '{"mute": true}'), lambda text: None)
 
 
+@pytest.mark.parametrize("longest", [3, 2_000])
+def test_an_episode_without_end_is_one_line(longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample may be as long as the space allows, and a random agent may never end an episode."""
+    env = make(ENV, {})
+    monkeypatch.setattr(type(env.unwrapped), "step", lambda *_: ("more " * 5, 0.0, False, False, {}))
+    with pytest.raises(EnvironmentFault, match=rf"after \d+ turns, more than {longest:,}: give the space"):
+        next(random_episodes(env, 0, longest))
+
+
 @pytest.mark.parametrize("method", ["seed", "sample"])
 def test_an_action_space_that_raises_is_one_line(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Any:
