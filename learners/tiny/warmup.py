@@ -32,7 +32,7 @@ from learners.transcript import Transcript
 from learners.types import Completion, Status, Trajectory
 
 _TAG = re.compile(r"</?\w+>|\\\w+\{")  # <search>, </search>, \boxed{
-_CHARACTERS = 64  # of a random episode, for each token that an episode may have: far more than there is room for
+_CHARACTERS = 32_768  # of a random episode, at least
 _VERSION = 4  # raise when the same configuration would give another policy
 
 
@@ -75,7 +75,8 @@ def _imitate(config: Config, env: gym.Env[str, str], folder: Path, say: Callable
     settings = config.warmup
     torch.set_num_threads(config.trainer.threads)
     environment.call(env, lambda: env.action_space.seed(config.seed))
-    episodes = random_episodes(env, config.seed, _CHARACTERS * config.engine.max_length)
+    # Far more than an episode has room for; one that is only too long is judged by its tokens, before the training.
+    episodes = random_episodes(env, config.seed, max(_CHARACTERS, 64 * config.engine.max_length))
     first = [next(episodes) for _ in range(TOKENIZER_EPISODES)]
     texts = ["".join(text for _, text in episode) for episode in first]
     tags = sorted({tag for text in texts for tag in _TAG.findall(text)})

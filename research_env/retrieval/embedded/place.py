@@ -87,7 +87,11 @@ def _claim(work: Path) -> str:
     """The token in the folder's marker; both are made where they are missing."""
     if work.is_dir() and (work / _MARKER).is_file():
         return (work / _MARKER).read_text()
-    if work.exists() and (not work.is_dir() or any(path.name != _LOCK for path in work.iterdir())):
+    others = work.exists() and (not work.is_dir() or any(path.name != _LOCK for path in work.iterdir()))
+    # The marker is made before anything else, so it is asked for last: another process may have begun just now.
+    if others and not (work / _MARKER).is_file():
+        if not work.exists():
+            raise FileNotFoundError(work)  # that process has finished meanwhile
         raise ConfigurationError(
             f"{work} is in the way: an index is built there, and it holds something else; move it, or give another "
             "folder"

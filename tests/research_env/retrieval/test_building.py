@@ -15,7 +15,7 @@ import pytest
 from research_env import progress
 from research_env.__main__ import main
 from research_env.retrieval import open_retriever
-from research_env.retrieval.embedded import vectors
+from research_env.retrieval.embedded import place, vectors
 from research_env.retrieval.embedded.encoder import Encoder, EncoderOptions
 from research_env.types import Passage
 
@@ -72,6 +72,23 @@ def test_a_folder_with_other_files_is_refused(build: Build, tmp_path: Path, name
     assert str(tmp_path / name) in said
     assert "give another folder" in said
     assert listing(tmp_path) == before
+
+
+def test_a_process_that_begins_at_the_same_moment_is_not_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that need the same index: the other one claims the folder while this one looks into it."""
+    work = tmp_path / "index.building"
+    work.mkdir()
+    listed = Path.iterdir
+
+    def iterdir(self: Path) -> Any:
+        (work / place._MARKER).write_text("token")
+        (work / "terms").mkdir(exist_ok=True)
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert place._claim(work) == "token"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
@@ -156,7 +173,7 @@ def test_a_build_that_was_stopped_goes_on(
 KILLED = """
 import os, sys
 from research_env.__main__ import main
-from research_env.retrieval.embedded import vectors
+from research_env.retrieval.embedded import place, vectors
 from research_env.retrieval.embedded.encoder import Encoder, EncoderOptions
 vectors._CHUNK = int(sys.argv[1])
 encode, left = Encoder.passages, [3]
