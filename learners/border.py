@@ -21,6 +21,8 @@ def text(value: str) -> str:
 
     JSON can hold such halves (surrogates), and tokenizers, files and terminals refuse them.
     """
+    if value.isascii():  # nearly all texts, and much faster than to encode them
+        return str(value)
     try:
         value.encode()
         return str(value)
@@ -35,11 +37,19 @@ def plain(value: Any, depth: int = _DEPTH, inside: tuple[int, ...] = ()) -> Any:
     text, dataclasses dictionaries. A number that is not finite becomes None, which means "there is none". What is left
     (a path, a date) becomes its `str`, and what lies inside itself `"…"`; `inside` has the ids of what this lies in.
     """
+    kind = type(value)  # the usual ones first: this is called for each value of `info`, at each step
+    if kind is str:
+        return text(value)
+    if value is None or kind is bool:
+        return value
+    if kind in (dict, list) and depth and id(value) not in inside:
+        inside = (*inside, id(value))
+        if kind is list:
+            return [plain(each, depth - 1, inside) for each in value]
+        return {plain_key(key): plain(each, depth - 1, inside) for key, each in value.items()}
     match value:
         case str():
             return text(value.value if isinstance(value, Enum) else value)
-        case None | bool():
-            return value
         case int():
             # Beyond a float is as infinite as there, and JSON refuses more than 4,300 digits.
             return int(value) if abs(value) <= sys.float_info.max else None

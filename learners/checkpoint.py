@@ -62,10 +62,24 @@ def read_state(run: Path) -> tuple[Path, dict[str, Any]]:
     if folder is None:
         raise ValueError(f"--resume: {run} has no checkpoint to continue from")
     try:
-        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text("utf-8"))
+        return folder, state_of(folder)
+    except ValueError as error:
+        raise ValueError(f"--resume: {error}") from None
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """The state in a checkpoint's folder.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        found = json.loads((folder / STATE_FILE).read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
     except (OSError, ValueError) as error:
-        raise ValueError(f"--resume: {folder / STATE_FILE} cannot be read: {error}") from None
-    return folder, state
+        raise ValueError(f"{folder / STATE_FILE} cannot be read: {error}") from None
+    return found
 
 
 def write(folder: Path, state: dict[str, Any], fill: Callable[[Path], object]) -> None:

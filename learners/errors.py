@@ -15,6 +15,10 @@ class Fault(Exception):
     """The environment, a plug-in or the machine failed; the message is one line and says what and why."""
 
 
+class ActorFault(Fault):
+    """An engine or a trainer died, or failed in a way that is nobody else's fault."""
+
+
 class DiskFault(Fault):
     """A file or a folder cannot be written."""
 
@@ -41,8 +45,6 @@ def writing(place: Path) -> Iterator[None]:
 def _free(place: Path) -> int:
     """Bytes free on the disk of a place, which may not be there yet."""
     parent = next(each for each in (place.absolute(), *place.absolute().parents) if each.exists())
-    return shutil.disk_usage(parent).free
-
-
-class ActorFault(Fault):
-    """An engine or a trainer died, or failed in a way that is nobody else's fault."""
+    disk = shutil.disk_usage(parent)
+    # What has no size is no disk, such as /proc: there is nothing to make room on.
+    return disk.free if disk.total else _ROOM

@@ -20,15 +20,12 @@ from learners.engines.config import EngineConfig
 from learners.environment import EnvironmentConfig, opened, reset
 from learners.errors import Fault, writing
 from learners.flags import Parser, add
-from learners.metrics import group_of, in_order
+from learners.metrics import Metrics, group_of, in_order
 from learners.preflight import check_environment, check_machine, check_prompts
 from learners.pretrained import check_folder
 from learners.report import say
 from learners.settings import changes
 from learners.types import Trajectory
-
-Metrics = dict[str, dict[str, float]]
-"""Metric -> group -> value, e.g. `{"em": {"1": 0.98, "2": 0.93}}`."""
 
 
 def choose_seeds(environment: EnvironmentConfig, env_kwargs: Mapping[str, Any], questions: int) -> dict[str, list[int]]:
@@ -121,7 +118,8 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--questions", default="500", help="questions of each hop count (default: 500)")
     parser.add_argument("--json", type=Path, default=None, help="write the result to this file")
     own = "as in training"
-    add(parser, Options, dict.fromkeys(Options.model_fields, own) | {"engine": dict.fromkeys(_ENGINE, own)}, {})
+    engine = dict.fromkeys(EngineConfig.model_fields, own)
+    add(parser, Options, {**dict.fromkeys(Options.model_fields, own), "engine": engine}, {})
     given = parser.read(arguments)
     options = argparse.Namespace(**{name: given.pop(name, None) for name in ("checkpoint", "questions", "json")})
     if options.checkpoint is None:
@@ -130,9 +128,6 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         raise ValueError(f"--questions {options.questions}: give a whole number, 1 or more")
     options.questions = int(options.questions)
     return options, given
-
-
-_ENGINE = tuple(EngineConfig.model_fields)
 
 
 def configure(place: Path, given: Mapping[str, Any]) -> tuple[Config, list[str]]:
@@ -164,17 +159,12 @@ def find(given: str) -> Path:
 
 
 def _saved(place: Path) -> Mapping[str, Any] | None:
-    path = place / checkpoint.STATE_FILE
-    if not path.is_file():
+    """The settings that a checkpoint was trained with; None where it does not say."""
+    saved = checkpoint.state_of(place).get("config") if (place / checkpoint.STATE_FILE).is_file() else None
+    if not isinstance(saved, Mapping):
         return None
-    try:
-        saved = json.loads(path.read_text("utf-8")).get("config")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
     # An algorithm plays no episode, and somebody else's may not be installed here.
-    return (
-        {k: v for k, v in saved.items() if k not in ("algorithm", "objective")} if isinstance(saved, Mapping) else None
-    )
+    return {name: value for name, value in saved.items() if name not in ("algorithm", "objective")}
 
 
 def _what_counts(config: Config) -> dict[str, Any]:
@@ -192,36 +182,56 @@ def _what_counts(config: Config) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m learners.evaluate CHECKPOINT …`; the exit status is that of a learner."""
     try:
-        options, given = read(sys.argv[1:] if arguments is None else arguments)
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+
+
+def _main(arguments: Sequence[str]) -> int:
+    try:
+        options, given = read(arguments)
         place = find(options.checkpoint)
         config, notes = configure(place, given)
-        environment = config.environment()
-        if options.json and not options.json.resolve().parent.is_dir():
-            raise ValueError(f"--json {options.json}: there is no such folder")
-        if options.json and options.json.is_dir():
-            raise ValueError(f"--json {options.json} is a folder; give a file")
-        check_machine(config, trainers=0)
-        check_environment(environment, environment.eval_kwargs)
-        check_prompts(config, config.model, environment.eval_kwargs)
-        if options.json:
-            with writing(options.json), options.json.open("a"):
-                pass
+        _check(config, options.json)
     except (ValueError, Fault) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    try:
+        result = _evaluated(place, config, notes, options.questions)
+        if options.json:
+            with writing(options.json):
+                options.json.write_text(json.dumps(result, indent=2) + "\n")
+    except Fault as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+def _check(config: Config, file: Path | None) -> None:
+    """Everything that can be known before the work; raises ValueError or Fault."""
+    environment = config.environment()
+    if file and not file.resolve().parent.is_dir():
+        raise ValueError(f"--json {file}: there is no such folder")
+    if file and file.is_dir():
+        raise ValueError(f"--json {file} is a folder; give a file")
+    check_machine(config, trainers=0)
+    check_environment(environment, environment.eval_kwargs)
+    check_prompts(config, config.model, environment.eval_kwargs)
+    if file:
+        with writing(file), file.open("a"):
+            pass
+
+
+def _evaluated(place: Path, config: Config, notes: Sequence[str], questions: int) -> dict[str, Any]:
+    """Evaluate, print and return the result."""
+    environment = config.environment()
     for note in notes:
         say(note)
     say(f"evaluating {place} on {environment.id} {json.dumps(environment.eval_kwargs)}")
     start = time.monotonic()
-    try:
-        with open_cluster(config, config.model, trainers=False) as cluster:
-            metrics, _ = evaluate(cluster, environment, environment.eval_kwargs, options.questions)
-    except KeyboardInterrupt:
-        say("stopped")
-        return 130
-    except Fault as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    with open_cluster(config, config.model, trainers=False) as cluster:
+        metrics, _ = evaluate(cluster, environment, environment.eval_kwargs, questions)
     result = {
         **metrics,
         "checkpoint": str(place),
@@ -231,14 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seconds": round(time.monotonic() - start, 1),
     }
     say(json.dumps(result, indent=2))
-    if options.json:
-        try:
-            with writing(options.json):
-                options.json.write_text(json.dumps(result, indent=2) + "\n")
-        except Fault as error:
-            sys.stderr.write(f"error: {error}\n")
-            return 1
-    return 0
+    return result
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ _COUNTS = frozenset({"questions", "dropped"})
 _TAKEN = _COUNTS | {"reward", "length", "hops", "question_id", "place", "num_questions", "gold_known", *METRICS}
 """Keys of `info` that are no numbers of the environment's own, or whose names are taken."""
 _OF_A_STEP = frozenset({"policy", "tokens", "episodes", "seconds"})
-"""Numbers of a training step that begin with these are not of the environment."""
+"""What a training step measures beside the environment's metrics; an environment's own of such a name gets a prefix."""
 
 
 def group_of(info: Mapping[str, Any]) -> str:
@@ -66,19 +66,19 @@ def by_hops(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
     Raises:
         Fault: one of `METRICS` that the environment reports is not a number.
     """
-    groups: dict[str, list[Trajectory]] = defaultdict(list)
+    groups: dict[str, list[tuple[Trajectory, dict[str, float]]]] = defaultdict(list)
     for trajectory in trajectories:
-        groups[group_of(trajectory.info)].append(trajectory)
+        groups[group_of(trajectory.info)].append((trajectory, _own(trajectory.info)))
+    own = sorted({name for members in groups.values() for _, numbers in members for name in numbers})
     # Where every episode was cut off, none had an answer to judge; an environment that counts searches judges answers.
     cut = all(t.status is Status.LENGTH for t in trajectories) and any("searches" in t.info for t in trajectories)
     known = [metric for metric in METRICS if cut or any(metric in t.info for t in trajectories)]
-    own = sorted({name for t in trajectories for name in _own(t.info)})
     result: dict[str, dict[str, float]] = {}
     for group in in_order(groups):
         members = groups[group]
-        values = {metric: [_value(t, metric) for t in members] for metric in known}
-        values |= {name: [_own(t.info)[name] for t in members if name in _own(t.info)] for name in own}
-        values |= {"reward": [t.reward for t in members], "length": [float(len(t.ids)) for t in members]}
+        values = {metric: [_value(t, metric) for t, _ in members] for metric in known}
+        values |= {name: [numbers[name] for _, numbers in members if name in numbers] for name in own}
+        values |= {"reward": [t.reward for t, _ in members], "length": [float(len(t.ids)) for t, _ in members]}
         for metric in ("reward", "length", *known, *own):
             if values[metric]:
                 result.setdefault(metric, {})[group] = sum(values[metric]) / len(values[metric])
@@ -108,6 +108,12 @@ def _own(info: Mapping[str, Any]) -> dict[str, float]:
     """An environment's own numbers."""
     alone = {key: _alone(value) for key, value in info.items() if key not in _TAKEN}
     return {key: float(value) for key, value in alone.items() if isinstance(value, int | float)}
+
+
+def of_environment(metric: str) -> str:
+    """A metric of an environment, named so that `metric/group` can stand among the numbers of a training step."""
+    metric = metric.replace("/", "-")
+    return f"own_{metric}" if metric in _OF_A_STEP else metric
 
 
 def headline(metrics: Iterable[str]) -> list[str]:

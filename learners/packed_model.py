@@ -69,10 +69,13 @@ def _packed_sdpa(
     if needs := unserved(module, lengths, kwargs):
         raise ValueError(f"packed attention does not serve {', '.join(sorted(needs))}")
     parts = [
-        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
+        F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+        ).transpose(1, 2)
         for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
     ]
-    return torch.cat(parts, 2).transpose(1, 2), None
+    # Joined when the heads stand last: the one copy is then laid out as every model goes on with it.
+    return torch.cat(parts, 1), None
 
 
 AttentionInterface.register(ATTENTION, _packed_sdpa)

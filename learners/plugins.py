@@ -18,7 +18,7 @@ from learners.algorithms.base import SCORES, Algorithm, Term
 from learners.engines import ENGINES, Engine
 from learners.environment import where
 from learners.errors import Fault
-from learners.metrics import Metrics
+from learners.metrics import Metrics, of_environment
 from learners.renderers import RENDERERS, Renderer
 from learners.types import Trajectory
 
@@ -142,9 +142,9 @@ def make_metrics(name: str) -> Callable[[Sequence[Trajectory]], Metrics]:
         kept = border.plain(found)
         if not isinstance(kept, dict) or not all(_is_numbers(values) for values in kept.values()):
             raise PluginFault(f"metrics {name} returned {border.shown(found)}; give metric -> group -> value")
-        # A step's numbers are named `metric/group`, so a group has no slash. None is a number that was not finite.
+        # None is a number that was not finite.
         return {
-            metric: {group.replace("/", "-"): value for group, value in values.items() if value is not None}
+            of_environment(metric): {group.replace("/", "-"): x for group, x in values.items() if x is not None}
             for metric, values in kept.items()
         }
 

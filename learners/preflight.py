@@ -17,6 +17,11 @@ from learners import plugins, policies, pretrained
 from learners.config import Config
 from learners.environment import EnvironmentConfig, opened, reset
 
+_PROMPTS = 8
+"""Prompts that are looked at, to see whether they fit."""
+_SMALL = 10_000_000
+"""A rough count of a tiny policy's weights, below which it fits everywhere but in `/dev/shm`."""
+
 
 def check(config: Config) -> None:
     """Check everything that can be known before a run starts.
@@ -61,10 +66,6 @@ def check_prompts(config: Config, policy: str, *kwargs: Mapping[str, Any]) -> No
                 f"--engine.max-length {most}: the prompts of {environment.id} have {lengths[0]} to {lengths[-1]} "
                 f"tokens, which leaves no room for an answer; give more than {lengths[-1]}"
             )
-
-
-_PROMPTS = 8
-"""Prompts that are looked at."""
 
 
 def check_machine(config: Config, trainers: int) -> None:
@@ -129,14 +130,7 @@ def _check_tiny(config: Config, trainers: int) -> None:
         return
     from learners import room
 
-    if small and not room.elsewhere(config):
-        room.check_shared(config, room.skeleton(config), trainers)
-    elif not small:
-        room.check(config, room.skeleton(config), trainers)
-
-
-_SMALL = 10_000_000
-"""A rough count of a tiny policy's weights, below which it fits everywhere but in `/dev/shm`."""
+    (room.check_shared if small else room.check)(config, room.skeleton(config), trainers)
 
 
 def _check_model(config: Config, who: str, own: Any, trainers: int) -> None:

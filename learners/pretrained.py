@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from learners.names import flat
 
+_HUB_ID = re.compile(r"\w[\w.-]*(?:/[\w.-]+)?")
+"""`name` or `owner/name`."""
 _HUB_PATIENCE = 5.0
 """Seconds. Transformers itself tries for half a minute where there is no network."""
 
@@ -71,11 +74,10 @@ def _load(kind: Any, option: str, model: str) -> Any:
 
 
 def _is_path(model: str) -> bool:
-    """Whether a folder of this machine is meant, there or not; a Hub id is `name` or `owner/name`."""
+    """Whether a folder of this machine is meant, there or not."""
     path = Path(model)
-    return path.exists() or model[:1] in "/.~" or model.count("/") != len(path.parts) - 1 or (
-        len(path.parts) > 2 or ("/" in model and path.parent.is_dir())
-    )  # fmt: skip
+    # An owner on the Hub whose name is also a folder here is less likely than a slip in a path.
+    return path.exists() or not _HUB_ID.fullmatch(model) or ("/" in model and path.parent.is_dir())
 
 
 def _ask_hub(option: str, model: str) -> None:

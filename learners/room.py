@@ -90,7 +90,7 @@ def _smaller(config: Config) -> str:
 
 def check_shared(config: Config, model: Any, trainers: int) -> None:
     """Raises as `check` does: `/dev/shm` is too small. Whoever writes beyond its end dies of a bus error."""
-    if not trainers or not SHARED.is_dir():
+    if not trainers or not SHARED.is_dir() or elsewhere(config):
         return
     needed, free = memory.weights_in_shared_memory(config, model), shutil.disk_usage(SHARED).free
     if needed > free:

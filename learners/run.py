@@ -182,7 +182,6 @@ def train(config: Config, folder: Path) -> None:
     with report.phase("start", f"starting {'Ray, ' if config.cluster == 'ray' else ''}engines and trainers"):
         cluster = open_cluster(config, policy, reference=reference)
     with cluster:
-        stop_at_sigterm()  # again, because Ray sets a handler of its own when it starts
         run = Run(config, folder, cluster, report)
         if config.resume:
             run.resume()

@@ -19,6 +19,7 @@ from learners.config import Config
 from learners.errors import ActorFault, Fault
 from learners.packing import deal
 from learners.rollout import Rollout
+from learners.signals import stop_at_sigterm
 from learners.types import Batch, Play, Trajectory
 
 _PATIENCE = 20.0
@@ -49,6 +50,9 @@ class RayCluster:
             )  # fmt: skip
         except (ConnectionError, ValueError) as error:
             raise Fault(f"Ray cannot start with RAY_ADDRESS={address}: {names.flat(error)}") from error
+        except SystemExit:  # Ray's own handler of SIGTERM raises it, which Ray sets while it starts
+            raise KeyboardInterrupt from None
+        stop_at_sigterm()
         try:
             self._start(model, trainers, reference)
         except BaseException:

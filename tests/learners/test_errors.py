@@ -26,7 +26,7 @@ def test_a_full_disk_is_named(number: int, tmp_path: Path) -> None:
 
 def test_a_library_that_does_not_name_the_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`torch.save` raises a RuntimeError that speaks of an archive."""
-    monkeypatch.setattr(errors.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(errors.shutil, "disk_usage", lambda _: SimpleNamespace(free=0, total=1 << 30))
     with (
         pytest.raises(DiskFault, match="the disk is full, 0 MB are free: make room"),
         writing(tmp_path / "not" / "there"),
@@ -46,3 +46,11 @@ def test_a_bug_stays_a_bug(tmp_path: Path) -> None:
 
 def test_a_fault_crosses_processes() -> None:
     assert str(pickle.loads(pickle.dumps(DiskFault("full")))) == "full"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_what_is_no_disk_is_not_called_full() -> None:
+    place = Path("/proc/x")
+    with pytest.raises(DiskFault, match=r"^/proc/x cannot be written: FileNotFoundError") as caught, writing(place):
+        place.write_text("")
+    assert "full" not in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import string
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import ray
 
 from learners import preflight, seeds
 from learners.cluster import open_cluster
+from learners.cluster.driver import RayCluster
 from learners.cluster.failures import failure, get
 from learners.cluster.local import LocalCluster
 from learners.config import load_config
@@ -137,6 +139,29 @@ def test_a_run_starts_a_ray_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Fault, match=f"Ray cannot start with RAY_ADDRESS={expected}: no cluster"):
             open_cluster(load_config(ARGUMENTS), "nowhere")
     assert asked == ["local", "local", "auto", "10.0.0.1:6379"]
+
+
+def test_sigterm_while_ray_starts_is_as_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray sets handlers of its own, which end the program, first while it starts and then for good."""
+    usual = signal.getsignal(signal.SIGTERM)
+    started: list[Any] = []
+
+    def start(self: RayCluster, *_: object) -> None:
+        started.append(signal.getsignal(signal.SIGTERM))
+        raise KeyboardInterrupt
+
+    try:
+        monkeypatch.setattr(ray, "init", lambda **_: sys.exit(signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt):
+            open_cluster(load_config(ARGUMENTS), "nowhere")
+        monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)))
+        monkeypatch.setattr(ray, "shutdown", lambda: None)
+        monkeypatch.setattr(RayCluster, "_start", start)
+        with pytest.raises(KeyboardInterrupt):
+            open_cluster(load_config(ARGUMENTS), "nowhere")
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert started == [signal.default_int_handler]
 
 
 def test_an_engine_whose_own_process_died_names_the_usual_reason() -> None:

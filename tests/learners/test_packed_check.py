@@ -39,6 +39,7 @@ SERVED: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("olmo2", {}),
     "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5}),
     "gpt2, with dropout": ("gpt2", {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64}),
+    "afmoe": ("afmoe", {**EXPERTS, "sliding_window": 30}),
     "llama4, one chunk": ("llama4_text", {**EXPERTS, "attention_chunk_size": 30, "intermediate_size_mlp": 48}),
 }
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -214,5 +214,7 @@ def test_what_a_metrics_function_gives_is_made_fit(monkeypatch: pytest.MonkeyPat
     assert given({"em": {1: np.float32(0.5), "bio/chem": 1}, 2: {"all": float("nan")}}) == {
         "em": {"1": 0.5, "bio-chem": 1}, "2": {},
     }  # fmt: skip
+    # A training step measures numbers of these names, too.
+    assert given({"tokens": {"all": 3}, "a/b": {"all": 1}}) == {"own_tokens": {"all": 3}, "a-b": {"all": 1}}
     with pytest.raises(plugins.PluginFault, match="give metric -> group -> value"):
         given({"em": {"all": "much"}})

@@ -17,13 +17,22 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import gymnasium as gym
 import pytest
 
+import research_env  # noqa: F401  (registers the ids)
 from research_env.__main__ import main
 
 BESIDE = Path(__file__).resolve().parents[3] / "shared" / "elasticsearch"
 SERVER = Path(os.environ.get("RESEARCH_TEST_ELASTICSEARCH") or BESIDE)
 WORDS = [a + b for a in ("vor", "kel", "lun", "bra", "tov", "ges") for b in ("dak", "mok", "rux", "zim", "pon")]
+
+
+@pytest.fixture
+def env(musique_home: Path) -> Any:
+    """`ReSearch-MuSiQue-v0` over the questions of `musique_home`."""
+    return gym.make("ReSearch-MuSiQue-v0")
+
 
 MakeRows = Callable[..., list[dict[str, str]]]
 

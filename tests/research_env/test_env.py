@@ -11,22 +11,11 @@ from gymnasium.utils.env_checker import check_env
 import research_env  # noqa: F401  (registers the ids)
 from research_env import loading
 from research_env.errors import ConfigurationError, RetrievalError
+from tests.research_env.actions import FIRST
+from tests.research_env.actions import answer_turn as answer
+from tests.research_env.actions import search_turn as search
 
 MUSIQUE, SYNTHETIC = "ReSearch-MuSiQue-v0", "ReSearch-Synthetic-v0"
-FIRST = {"question_id": "2hop__0"}  # "Who founded the founder of Varn0a?" -> Varn0c, by Varn0b
-
-
-def search(query: str) -> str:
-    return f"<think> I look. </think> <search> {query} </search>"
-
-
-def answer(text: str) -> str:
-    return f"<think> I know. </think> <answer> It is \\boxed{{{text}}}. </answer>"
-
-
-@pytest.fixture
-def env(musique_home):
-    return gym.make(MUSIQUE)
 
 
 @pytest.mark.filterwarnings("error")

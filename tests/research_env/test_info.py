@@ -9,23 +9,12 @@ import pytest
 
 import research_env  # noqa: F401  (registers the ids)
 from research_env.info import Info
+from tests.research_env.actions import FIRST
+from tests.research_env.actions import answer_turn as answer
+from tests.research_env.actions import search_turn as search
 
 MUSIQUE = "ReSearch-MuSiQue-v0"
-FIRST = {"question_id": "2hop__0"}  # "Who founded the founder of Varn0a?" -> Varn0c, by Varn0b
 END_KEYS = {"answer", "em", "f1", "format_ok", "golden_answers", "gold_found", "evidence", "answer_in_context"}
-
-
-def search(query: str) -> str:
-    return f"<think> I look. </think> <search> {query} </search>"
-
-
-def answer(text: str) -> str:
-    return f"<think> I know. </think> <answer> It is \\boxed{{{text}}}. </answer>"
-
-
-@pytest.fixture
-def env(musique_home):
-    return gym.make(MUSIQUE)
 
 
 def test_info_has_the_same_keys_at_every_step_and_more_at_the_end(env):

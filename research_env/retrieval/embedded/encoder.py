@@ -17,6 +17,10 @@ from research_env.text import one_line, short
 from research_env.types import Passage
 
 BATCH = 64
+MISSING = "dense retrieval needs sentence-transformers and faiss: pip install 'research-gym[dense]'"
+"""What to say where an import fails."""
+_HUB_ID = re.compile(r"\w[\w.-]*(?:/[\w.-]+)?")
+"""`name` or `owner/name`."""
 _HUB_PATIENCE = 5.0
 """Seconds. Left alone, the Hub's client tries for minutes where there is no network."""
 
@@ -184,12 +188,10 @@ def _loaded(model: str, device: str) -> Any:
 
 
 def _is_path(model: str) -> bool:
-    """Whether a folder of this machine is meant, there or not; an id on the Hub is `name` or `owner/name`."""
+    """Whether a folder of this machine is meant, there or not."""
     path = Path(model)
     # An owner on the Hub whose name is also a folder here is less likely than a slip in a path.
-    return path.exists() or model[:1] in "/.~" or model.count("/") != ("/" in model) or model.endswith("/") or (
-        "/" in model and path.parent.is_dir()
-    )  # fmt: skip
+    return path.exists() or not _HUB_ID.fullmatch(model) or ("/" in model and path.parent.is_dir())
 
 
 def _hub_trouble(model: str) -> str | None:
@@ -208,10 +210,6 @@ def _hub_trouble(model: str) -> str | None:
     except Exception as error:  # whatever the network does
         return f"the Hub cannot be asked ({one_line(error)[:200] or type(error).__name__})"
     return None
-
-
-MISSING = "dense retrieval needs sentence-transformers and faiss: pip install 'research-gym[dense]'"
-"""What to say where an import fails."""
 
 
 def recorded(about: dict[str, Any], device: str) -> Encoder:
